@@ -1,0 +1,1 @@
+"""sf2: train and evaluate face-recognition models with SphereFace2."""

@@ -1,0 +1,68 @@
+"""The `sf2` command: a click group that imports a subcommand only when it runs.
+
+`sf2 --help` must not pay for torch or deepspeed, so the group knows the commands' names and one
+line about each, and imports the module behind a name on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from sf2cli.errors import Sf2Error
+
+COMMANDS = {
+    "pack": "Pack face images into WebDataset shards.",
+    "train": "Train a backbone under DeepSpeed with an identity-sharded head.",
+    "eval": "Evaluate a model: accuracy, EER, AUC, TAR at FAR, and an HTML report.",
+    "scale-test": "Measure what N identities cost on this machine.",
+}
+
+
+class LazyGroup(click.Group):
+    """A click group whose commands live in `sf2cli.commands.<name>` as `command`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"sf2cli.commands.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sf2", prog_name="sf2")
+def cli() -> None:
+    """Train and evaluate face-recognition models with SphereFace2.
+
+    \b
+    A first run:
+      sf2 pack photos/ shards/mine
+      sf2 train configs/att.yaml --deepspeed configs/ds_zero1.json
+      sf2 eval runs/att --set shards/att-test
+      sf2 scale-test --num-ids 1000000
+    """
+
+
+def main() -> None:
+    """Console entry: a user's mistake becomes one message and exit status 1 (2 for usage)."""
+    try:
+        cli.main(standalone_mode=True)
+    except Sf2Error as failure:
+        from sf2cli import console
+
+        console.error(str(failure))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Everything sf2 prints: messages and progress on standard error, results on standard output.
+
+On a terminal progress is a rich bar that redraws itself; piped into a file it is a plain line
+every few seconds, so that logs stay readable.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+PLAIN_INTERVAL_S = 5.0
+
+_err = Console(stderr=True, highlight=False)
+_quiet = False
+
+
+def silence() -> None:
+    """Print nothing but errors from here on: every rank but the first calls this."""
+    global _quiet
+    _quiet = True
+
+
+def info(message: str) -> None:
+    """One line for the user, on standard error."""
+    if not _quiet:
+        _err.print(message, markup=False, soft_wrap=True)
+
+
+def warn(message: str) -> None:
+    """One warning, on standard error."""
+    if not _quiet:
+        _err.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+
+
+def error(message: str) -> None:
+    """The last words of a failing command, on standard error."""
+    _err.print(f"error: {message}", style="red", markup=False, soft_wrap=True)
+
+
+def result_json(value: Any) -> None:
+    """The machine-readable result of a command, on standard output."""
+    if not _quiet:
+        print(json.dumps(value, indent=2, ensure_ascii=False), flush=True)
+
+
+def result_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """The result of a command as a table, on standard output.
+
+    The first column is left-aligned, the others are numbers.
+    """
+    if _quiet:
+        return
+    table = Table(title=title, title_justify="left")
+    for i, name in enumerate(columns):
+        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=i == 0)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    out = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=120)
+    out.print(table)
+
+
+class ProgressLine:
+    """Progress over `total` steps; the fields given to `advance` stand beside the bar."""
+
+    def __init__(self, description: str, total: int | None, unit: str) -> None:
+        self._description, self._total, self._unit = description, total, unit
+        self._done = 0
+        self._started = time.monotonic()
+        self._last_plain = self._started
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        if not _quiet and _err.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("eta"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=_err,
+                transient=False,
+            )
+            self._task = self._bar.add_task(description, total=total, note="")
+
+    def advance(self, n: int = 1, **fields: object) -> None:
+        """Count `n` more steps done and show `fields` as `name value`."""
+        self._done += n
+        note = "  ".join(f"{key} {value}" for key, value in fields.items())
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, advance=n, note=note)
+        elif not _quiet:
+            now = time.monotonic()
+            if now - self._last_plain >= PLAIN_INTERVAL_S or self._done == self._total:
+                self._last_plain = now
+                info(self._plain_line(now, note))
+
+    def _plain_line(self, now: float, note: str) -> str:
+        elapsed = now - self._started
+        of = f"/{self._total}" if self._total is not None else ""
+        line = f"{self._description}: {self._done}{of} {self._unit}  {elapsed:.0f} s"
+        if self._total and 0 < self._done < self._total:
+            line += f"  eta {elapsed / self._done * (self._total - self._done):.0f} s"
+        return f"{line}  {note}" if note else line
+
+
+@contextmanager
+def progress(description: str, total: int | None, unit: str = "steps") -> Iterator[ProgressLine]:
+    """A progress display for the length of the block."""
+    line = ProgressLine(description, total, unit)
+    if line._bar is None:
+        yield line
+    else:
+        with line._bar:
+            yield line

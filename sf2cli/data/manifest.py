@@ -1,0 +1,102 @@
+"""The manifest of a packed set: what is in the shards, by name, and how to tell if it changed.
+
+A packed set is a folder: tar shards that plain webdataset reads, `index.npy` (where each sample
+lies, for random access) and `manifest.json`. The manifest is written last: a folder without one
+is not a set.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from sf2cli.errors import Sf2Error
+
+MANIFEST_NAME = "manifest.json"
+INDEX_NAME = "index.npy"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Shard(_Frozen):
+    """One tar file of the set."""
+
+    file: str
+    samples: int
+    bytes: int
+    sha256: str
+
+
+class ImageFormat(_Frozen):
+    """How the images are stored. Size is (height, width) in pixels; None where they differ."""
+
+    size: tuple[int, int] | None
+    colour: Literal["RGB", "L"]
+
+
+class Manifest(_Frozen):
+    """The content of manifest.json.
+
+    `identities[c]` is the name of class id `c`; `samples_per_identity[c]` its number of images.
+    Samples are numbered 0 ... samples-1 in the order of the shards.
+    """
+
+    format: Literal["sf2-shards"] = "sf2-shards"
+    version: Literal[1] = 1
+    name: str
+    samples: int
+    identities: list[str]
+    samples_per_identity: list[int]
+    image: ImageFormat
+    shards: list[Shard]
+    index_sha256: str
+    made_by: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Manifest:
+        if len(self.identities) != len(self.samples_per_identity):
+            raise ValueError("identities and samples_per_identity differ in length")
+        if sum(self.samples_per_identity) != self.samples:
+            raise ValueError("samples_per_identity does not add up to samples")
+        if sum(shard.samples for shard in self.shards) != self.samples:
+            raise ValueError("the shards' samples do not add up to samples")
+        return self
+
+    @property
+    def num_identities(self) -> int:
+        return len(self.identities)
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Read and check `folder`/manifest.json.
+
+    Raises:
+        Sf2Error: no such folder, no manifest, not JSON, or fields that do not fit.
+    """
+    path = folder / MANIFEST_NAME
+    if not folder.is_dir():
+        raise Sf2Error(
+            f"packed set {folder}: no such folder", "Make one with `sf2 pack SOURCE FOLDER`."
+        )
+    try:
+        return Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise Sf2Error(
+            f"packed set {folder}: no {MANIFEST_NAME} in it",
+            "Name the folder that `sf2 pack` wrote, or pack the images again.",
+        ) from None
+    except OSError as failure:
+        raise Sf2Error(f"{path}: cannot be read ({failure.strerror})") from None
+    except UnicodeDecodeError:
+        raise Sf2Error(f"{path}: not UTF-8 text", "Pack the set again.") from None
+    except json.JSONDecodeError as failure:
+        raise Sf2Error(f"{path}: not JSON ({failure})", "Pack the set again.") from None
+    except ValidationError as failure:
+        first = failure.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "manifest"
+        raise Sf2Error(f"{path}: {where}: {first['msg']}", "Pack the set again.") from None
