@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import simplejpeg
@@ -10,14 +12,46 @@ from numpy.typing import NDArray
 from PIL import Image
 
 MAX_PIXELS = 64_000_000
+# Pillow knows formats that start other programs (EPS) or hold many pages: only these are opened.
+_FORMATS = ("JPEG", "MPO", "PNG", "PPM", "BMP", "WEBP")
+_JPEG_MAGIC = b"\xff\xd8\xff"
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B")
 
 
 class BadImageError(ValueError):
     """Bytes that are not a readable image; the message says why."""
 
 
+@dataclass(frozen=True)
+class ImageHeader:
+    """What an encoded image says of itself; `kind` goes by its content, not its file name."""
+
+    kind: Literal["jpg", "png", "other"]
+    height: int
+    width: int
+    grey: bool
+
+
+def read_header(data: bytes) -> ImageHeader:
+    """Read the size and colours of an encoded image without decoding it.
+
+    Raises:
+        BadImageError: empty, unknown format, or over MAX_PIXELS pixels.
+    """
+    kind: Literal["jpg", "png", "other"] = "other"
+    if data.startswith(_JPEG_MAGIC):
+        kind = "jpg"
+    elif data.startswith(_PNG_MAGIC):
+        kind = "png"
+    with _open(data) as image:
+        return ImageHeader(kind, image.height, image.width, image.mode in _GREY_MODES)
+
+
 def decode_image(data: bytes, channels: int) -> NDArray[np.uint8]:
-    """Decode JPEG, PNG, PGM, BMP or WebP bytes.
+    """Decode JPEG, PNG, PNM, BMP or WebP bytes.
+
+    Alpha is dropped; of 16 bits a sample the upper 8 are kept; orientation tags are not applied.
 
     Args:
         data: the encoded image.
@@ -29,40 +63,23 @@ def decode_image(data: bytes, channels: int) -> NDArray[np.uint8]:
     Raises:
         BadImageError: empty, truncated, unknown format, or over MAX_PIXELS pixels.
     """
-    if not data:
-        raise BadImageError("empty file")
-    if data[:3] == b"\xff\xd8\xff":
+    if data.startswith(_JPEG_MAGIC):
         fast = _decode_jpeg(data, channels)
         if fast is not None:
             return fast
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise BadImageError(f"{image.width} x {image.height} pixels is over the limit")
-            pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"), dtype=np.uint8)
-    except BadImageError:
-        raise
-    except Exception as failure:
-        raise BadImageError(f"not a readable image ({failure})") from None
+    with _open(data) as image:
+        try:
+            pixels = _to_uint8(image, channels)
+        except Exception as failure:
+            raise BadImageError(f"not a readable image ({failure})") from None
     return pixels if channels == 3 else pixels[:, :, None]
 
 
-def _decode_jpeg(data: bytes, channels: int) -> NDArray[np.uint8] | None:
-    """libjpeg-turbo's decoding of the common case; None where Pillow should try."""
-    try:
-        height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
-        if height * width > MAX_PIXELS:
-            raise BadImageError(f"{width} x {height} pixels is over the limit")
-        if colour not in ("YCbCr", "Gray", "RGB"):
-            return None
-        decoded: NDArray[np.uint8] = simplejpeg.decode_jpeg(
-            data, colorspace="RGB" if channels == 3 else "GRAY"
-        )
-    except BadImageError:
-        raise
-    except ValueError as failure:
-        raise BadImageError(f"corrupt JPEG ({failure})") from None
-    return decoded
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """Encode uint8 [h, w, c], c = 3 (RGB) or 1 (grey), without loss."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def resize(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -73,3 +90,42 @@ def resize(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     image = Image.fromarray(pixels if channels == 3 else pixels[:, :, 0])
     scaled = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR), dtype=np.uint8)
     return scaled if channels == 3 else scaled[:, :, None]
+
+
+def _open(data: bytes) -> Image.Image:
+    """Pillow's view of the image, its header read and its size within the limit."""
+    if not data:
+        raise BadImageError("empty file")
+    try:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except Exception:
+        raise BadImageError("not a JPEG, PNG, PNM, BMP or WebP image") from None
+    if image.width * image.height > MAX_PIXELS:
+        raise BadImageError(f"{image.width} x {image.height} pixels is over the limit")
+    return image
+
+
+def _to_uint8(image: Image.Image, channels: int) -> NDArray[np.uint8]:
+    if image.mode.startswith("I"):
+        # Pillow would clip 16-bit samples at 255 instead of scaling them.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return np.asarray(image.convert("RGB" if channels == 3 else "L"), dtype=np.uint8)
+
+
+def _decode_jpeg(data: bytes, channels: int) -> NDArray[np.uint8] | None:
+    """libjpeg-turbo's decoding of the common case; None where Pillow should try."""
+    try:
+        height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None
+    if height * width > MAX_PIXELS:
+        raise BadImageError(f"{width} x {height} pixels is over the limit")
+    if colour not in ("YCbCr", "Gray", "RGB"):
+        return None
+    try:
+        decoded: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            data, colorspace="RGB" if channels == 3 else "GRAY"
+        )
+    except ValueError as failure:
+        raise BadImageError(f"corrupt JPEG ({failure})") from None
+    return decoded

@@ -1,22 +1,24 @@
 """The manifest of a packed set: what is in the shards, by name, and how to tell if it changed.
 
 A packed set is a folder: tar shards that plain webdataset reads, `index.npy` (where each sample
-lies, for random access) and `manifest.json`. The manifest is written last: a folder without one
-is not a set.
+lies, for random access), `sources.txt` (what each sample was called before) and `manifest.json`.
+The manifest is written last: a folder without one is not a set.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sf2cli.errors import Sf2Error
 
 MANIFEST_NAME = "manifest.json"
 INDEX_NAME = "index.npy"
+SOURCES_NAME = "sources.txt"
 
 
 class _Frozen(BaseModel):
@@ -24,11 +26,11 @@ class _Frozen(BaseModel):
 
 
 class Shard(_Frozen):
-    """One tar file of the set."""
+    """One tar file of the set; `file` is a bare name, so that no set can point outside itself."""
 
-    file: str
-    samples: int
-    bytes: int
+    file: str = Field(pattern=r"^[^/\\]+\.tar$")
+    samples: int = Field(ge=1)
+    bytes: int = Field(ge=1)
     sha256: str
 
 
@@ -49,18 +51,21 @@ class Manifest(_Frozen):
     format: Literal["sf2-shards"] = "sf2-shards"
     version: Literal[1] = 1
     name: str
-    samples: int
+    samples: int = Field(ge=1)
     identities: list[str]
     samples_per_identity: list[int]
     image: ImageFormat
     shards: list[Shard]
     index_sha256: str
+    sources_sha256: str
     made_by: dict[str, Any]
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
         if len(self.identities) != len(self.samples_per_identity):
             raise ValueError("identities and samples_per_identity differ in length")
+        if len(set(self.identities)) != len(self.identities):
+            raise ValueError("an identity stands twice in identities")
         if sum(self.samples_per_identity) != self.samples:
             raise ValueError("samples_per_identity does not add up to samples")
         if sum(shard.samples for shard in self.shards) != self.samples:
@@ -94,9 +99,21 @@ def load_manifest(folder: Path) -> Manifest:
         raise Sf2Error(f"{path}: cannot be read ({failure.strerror})") from None
     except UnicodeDecodeError:
         raise Sf2Error(f"{path}: not UTF-8 text", "Pack the set again.") from None
-    except json.JSONDecodeError as failure:
+    except (json.JSONDecodeError, RecursionError) as failure:
         raise Sf2Error(f"{path}: not JSON ({failure})", "Pack the set again.") from None
     except ValidationError as failure:
         first = failure.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "manifest"
         raise Sf2Error(f"{path}: {where}: {first['msg']}", "Pack the set again.") from None
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `folder`/manifest.json through to the disk; the last act of making a set.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    with (folder / MANIFEST_NAME).open("w", encoding="utf-8", newline="\n") as stream:
+        stream.write(manifest.model_dump_json(indent=2) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())

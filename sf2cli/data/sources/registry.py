@@ -1,0 +1,14 @@
+"""From the word on the command line to a source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sf2cli.data.sources.att import AttSource
+from sf2cli.data.sources.folder import FolderSource
+from sf2cli.data.sources.source import Source
+
+
+def find_source(word: str) -> Source:
+    """The source that SOURCE names: `att`, or a folder (`./att` for a folder of that name)."""
+    return AttSource() if word == "att" else FolderSource(Path(word))

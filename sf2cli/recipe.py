@@ -1,0 +1,165 @@
+"""The recipe: everything about a training run that is not DeepSpeed's, in one YAML file.
+
+Models are frozen and refuse unknown fields, so that a misspelt setting is an error and not a
+default.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sf2cli.errors import Sf2Error
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class DataRecipe(_Section):
+    """What is trained on and how it is fed."""
+
+    shards: Path = Field(description="folder that `sf2 pack` wrote")
+    image_size: int = Field(112, gt=0, multiple_of=16)
+    channels: Literal[1, 3] = 3
+    flip: bool = True
+    workers: int = Field(0, ge=0, description="loader processes a rank; 0 decodes in the rank")
+
+
+class BackboneRecipe(_Section):
+    """Which network; names are those of `sf2cli.backbones.registry`."""
+
+    name: str
+    embedding_size: int = Field(512, gt=0)
+
+
+class HeadRecipe(_Section):
+    """SphereFace2's hyper-parameters; the defaults are the paper's for VGGFace2."""
+
+    loss: Literal["sphereface2"] = "sphereface2"
+    variant: Literal["C", "A", "M"] = "C"
+    lam: float = Field(0.7, gt=0, lt=1, alias="lambda")
+    r: float = Field(40.0, gt=0)
+    m: float = Field(0.4, ge=0)
+    t: float = Field(3.0, gt=0)
+    gradient: Literal["full", "detached"] = "full"
+    loss_weight: float = Field(10.0, gt=0)
+
+
+class OptimizerRecipe(_Section):
+    """Momentum SGD for backbone and head alike, as in the official recipes."""
+
+    lr: float = Field(0.1, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+
+
+class ScheduleRecipe(_Section):
+    """Length of the run and the learning rate over it, in optimiser steps.
+
+    Exactly one of `epochs` and `steps` is given. `step` multiplies the rate by `factor` at each
+    of `milestones` (fractions of the run); `cosine` falls to zero.
+    """
+
+    kind: Literal["step", "cosine"] = "cosine"
+    epochs: int | None = Field(None, gt=0)
+    steps: int | None = Field(None, gt=0)
+    warmup_steps: int = Field(0, ge=0)
+    milestones: list[float] = Field(default_factory=lambda: [0.5, 0.78, 0.94])
+    factor: float = Field(0.1, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _one_length(self) -> ScheduleRecipe:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give exactly one of epochs and steps")
+        if any(not 0 < point < 1 for point in self.milestones):
+            raise ValueError("milestones are fractions of the run, between 0 and 1")
+        return self
+
+
+class CheckpointRecipe(_Section):
+    """How often to save; the last step is always saved."""
+
+    every_steps: int = Field(1000, gt=0)
+
+
+class Recipe(_Section):
+    """A whole training recipe."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    seed: int = Field(0, ge=0)
+    batch_size: int = Field(128, gt=0, description="over all ranks, one optimiser step")
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = True
+    data: DataRecipe
+    backbone: BackboneRecipe
+    head: HeadRecipe = HeadRecipe()
+    optimizer: OptimizerRecipe = OptimizerRecipe()
+    schedule: ScheduleRecipe
+    checkpoint: CheckpointRecipe = CheckpointRecipe()
+
+
+def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
+    """Read a recipe and apply overrides of the form `section.field=value` (value in YAML).
+
+    Raises:
+        Sf2Error: no such file, not YAML, an unknown field, or a value out of range; the message
+            names the file, the field and the value found.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Sf2Error(
+            f"recipe {path}: no such file", "configs/ has recipes to start from."
+        ) from None
+    except (OSError, UnicodeDecodeError) as failure:
+        raise Sf2Error(f"recipe {path}: cannot be read ({failure})") from None
+    except yaml.YAMLError as failure:
+        raise Sf2Error(f"recipe {path}: not YAML: {' '.join(str(failure).split())}") from None
+    if not isinstance(tree, dict):
+        raise Sf2Error(
+            f"recipe {path}: expected a mapping of sections, found {type(tree).__name__}"
+        )
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as failure:
+        raise Sf2Error(_explain(path, failure)) from None
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML, every default written out; `load_recipe` reads it back equal."""
+    return yaml.safe_dump(recipe.model_dump(mode="json", by_alias=True), sort_keys=False)
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    *sections, field = path.split(".")
+    if not equals or not all((*sections, field)):
+        raise Sf2Error(f"--set {override}: expected section.field=value, as in optimizer.lr=0.05")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise Sf2Error(f"--set {override}: {section} is not a section of the recipe")
+    try:
+        tree[field] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise Sf2Error(f"--set {override}: the value is not YAML") from None
+
+
+def _explain(path: Path, failure: ValidationError) -> str:
+    lines = []
+    for problem in failure.errors():
+        where = ".".join(str(part) for part in problem["loc"]) or "recipe"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"unknown field {where} (found {problem['input']!r})")
+        elif problem["type"] == "missing":
+            lines.append(f"{where} is missing")
+        else:
+            found = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
+            lines.append(f"{where}: {problem['msg'].removeprefix('Value error, ')}{found}")
+    return f"recipe {path}: " + "; ".join(lines)

@@ -1,0 +1,108 @@
+"""`--nproc N`: run this command as N ranks on this machine and watch over them.
+
+The first rank keeps the terminal; what the others print is kept aside, and shown only when one of
+them is the first to fail.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sf2cli import console
+
+GRACE_S = 5.0
+_POLL_S = 0.1
+# Long enough for ranks that fail for the same reason to end by themselves.
+_SETTLE_S = 1.0
+
+
+def launch_ranks(nproc: int, arguments: Sequence[str]) -> int:
+    """Run `sf2 ARGUMENTS` as `nproc` ranks; return the exit status of the first that failed, or 0.
+
+    When a rank fails the others are stopped: SIGTERM, then SIGKILL after GRACE_S seconds.
+    """
+    with tempfile.TemporaryDirectory(prefix="sf2-ranks-") as folder:
+        logs = [Path(folder) / f"rank-{rank}.log" for rank in range(nproc)]
+        ranks = _start(nproc, arguments, logs)
+        try:
+            failed = _wait(ranks)
+        except KeyboardInterrupt:
+            # The terminal has sent the same signal to every rank; they end by themselves.
+            _stop(ranks)
+            return 130
+        if failed is None:
+            return 0
+        _stop(ranks)
+        return _account(failed, ranks, logs)
+
+
+def _start(
+    nproc: int, arguments: Sequence[str], logs: Sequence[Path]
+) -> list[subprocess.Popen[bytes]]:
+    common = dict(os.environ)
+    common.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()), WORLD_SIZE=str(nproc))
+    common.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // nproc)))
+    ranks = []
+    for rank in range(nproc):
+        command = [sys.executable, "-m", "sf2cli.cli", *arguments]
+        env = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        if rank == 0:
+            ranks.append(subprocess.Popen(command, env=env))
+        else:
+            with logs[rank].open("wb") as log:
+                ranks.append(subprocess.Popen(command, env=env, stdout=log, stderr=log))
+    return ranks
+
+
+def _wait(ranks: Sequence[subprocess.Popen[bytes]]) -> int | None:
+    """The rank that failed first, once the others had a moment to fail too; None if none did."""
+    while True:
+        codes = [process.poll() for process in ranks]
+        for rank, code in enumerate(codes):
+            if code:
+                time.sleep(_SETTLE_S)
+                return rank
+        if all(code == 0 for code in codes):
+            return None
+        time.sleep(_POLL_S)
+
+
+def _stop(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in ranks:
+        if process.poll() is None:
+            process.terminate()
+    deadline = time.monotonic() + GRACE_S
+    for process in ranks:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _account(failed: int, ranks: Sequence[subprocess.Popen[bytes]], logs: Sequence[Path]) -> int:
+    """Show why the run ended, unless the first rank has already said so; return the status."""
+    code = ranks[failed].returncode
+    first_spoke = ranks[0].returncode in (1, 2)
+    if code < 0:
+        console.error(f"rank {failed} was killed by {signal.Signals(-code).name}")
+        return 1
+    if failed != 0 and not first_spoke:
+        said = logs[failed].read_text(encoding="utf-8", errors="replace").strip()
+        console.error(f"rank {failed} failed:\n{said.removeprefix('error: ')}")
+    return code
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port

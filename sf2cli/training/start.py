@@ -1,0 +1,103 @@
+"""From the command line to a run: check everything first, then start ranks or be one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sf2cli import console
+from sf2cli.data.packed import PackedSet
+from sf2cli.errors import Sf2Error
+from sf2cli.recipe import Recipe, load_recipe
+from sf2cli.training.checkpoint import latest_checkpoint
+from sf2cli.training.ds_config import fill_ds_config, load_ds_config
+from sf2cli.training.launch import launch_ranks
+from sf2cli.training.world import join_world, leave_world, read_place
+
+# Set in the ranks that --nproc starts, which see the same command line as their parent.
+_LAUNCHED = "SF2_LAUNCHED"
+
+
+def train(
+    recipe_path: Path,
+    ds_path: Path,
+    *,
+    nproc: int | None,
+    out: Path | None,
+    resume: bool,
+    overrides: tuple[str, ...],
+    argv: Sequence[str],
+) -> dict[str, Any] | None:
+    """Run `sf2 train`; the summary on the first rank, None elsewhere.
+
+    What can be wrong with recipe, ds.json and packed set is found before a rank is started or a
+    file written. The parent of `--nproc` ends with its ranks' exit status.
+
+    Raises:
+        Sf2Error: what the user must mend.
+    """
+    recipe = load_recipe(recipe_path, overrides)
+    ds_config = load_ds_config(ds_path)
+    launched = _LAUNCHED in os.environ
+    place = read_place(os.environ)
+    if nproc and place and not launched:
+        raise Sf2Error(
+            f"--nproc {nproc} under a launcher that already made this rank {place.rank} of"
+            f" {place.world_size}",
+            "Leave out --nproc, or start sf2 without the launcher.",
+        )
+    world_size = nproc or (place.world_size if place else 1)
+    filled = fill_ds_config(ds_config, recipe, world_size, ds_path)
+    packed = _open_set(recipe)
+    folder = out or Path("runs") / recipe.name
+    if not launched or (place and place.rank == 0):
+        _check_folder(folder, resume)
+    if nproc and nproc > 1 and not launched:
+        _check_backbone(recipe)
+        os.environ[_LAUNCHED] = "1"
+        sys.exit(launch_ranks(nproc, argv))
+    if place and place.rank > 0:
+        console.silence()
+    # Torch is imported late: a wrong recipe should not wait for it.
+    from sf2cli.training.loop import Run
+
+    _check_backbone(recipe)
+    world = join_world(place)
+    try:
+        summary = Run(folder, recipe, filled, packed).train(world, resume)
+    finally:
+        leave_world()
+    return summary if world.rank == 0 else None
+
+
+def _open_set(recipe: Recipe) -> PackedSet:
+    packed = PackedSet.open(recipe.data.shards)
+    if len(packed) < recipe.batch_size:
+        raise Sf2Error(
+            f"batch_size {recipe.batch_size} is more than the {len(packed)} images of"
+            f" {recipe.data.shards}",
+            "Lower batch_size in the recipe.",
+        )
+    return packed
+
+
+def _check_folder(folder: Path, resume: bool) -> None:
+    has_run = (folder / "metrics.jsonl").exists()
+    if has_run and not resume:
+        raise Sf2Error(
+            f"{folder} holds a run already",
+            "Go on with --resume, choose another folder with --out, or remove it.",
+        )
+    if resume and not has_run:
+        raise Sf2Error(f"--resume: no run in {folder}", "Start it without --resume.")
+    if resume:
+        latest_checkpoint(folder / "checkpoints")
+
+
+def _check_backbone(recipe: Recipe) -> None:
+    from sf2cli.training.engine import new_backbone
+
+    new_backbone(recipe)

@@ -1,0 +1,104 @@
+"""Which rank this process is, and the process group it joins.
+
+One code path for a plain process, torchrun, DeepSpeed's launcher, SLURM and `--nproc`: each says
+rank, world size and local rank in the environment, and this file reads them all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from sf2cli.errors import Sf2Error
+
+GROUP_TIMEOUT = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A process's place among the ranks, as its launcher told it."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+
+
+@dataclass(frozen=True)
+class World:
+    """A joined process group and the device this rank computes on."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+
+def read_place(env: Mapping[str, str]) -> Place | None:
+    """The place that torchrun, DeepSpeed, `--nproc` or srun put in the environment; else None.
+
+    Raises:
+        Sf2Error: variables of a launcher that are not numbers, or a rank outside the world.
+    """
+    launched = "RANK" in env and "WORLD_SIZE" in env
+    if launched:
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    elif "SLURM_STEP_ID" in env and "SLURM_PROCID" in env:
+        names = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
+    else:
+        return None
+    try:
+        rank, size, local = (int(env.get(name, "0")) for name in names)
+    except ValueError:
+        values = ", ".join(f"{name}={env.get(name)}" for name in names)
+        raise Sf2Error(f"launcher variables are not whole numbers: {values}") from None
+    if not 0 <= rank < size:
+        raise Sf2Error(f"{names[0]} is {rank}, expected 0 to {names[1]} - 1 = {size - 1}")
+    return Place(rank, size, local)
+
+
+def join_world(place: Place | None) -> World:
+    """Join the process group: NCCL where CUDA is, gloo elsewhere; alone without a launcher.
+
+    Must run before anything imports deepspeed, which picks its accelerator at import.
+    """
+    alone = place is None
+    place = place or Place(0, 1, 0)
+    cuda = torch.cuda.is_available()
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if cuda else "cpu")
+    os.environ.update(
+        RANK=str(place.rank), WORLD_SIZE=str(place.world_size), LOCAL_RANK=str(place.local_rank)
+    )
+    device = torch.device("cuda", place.local_rank) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    backend = "nccl" if cuda else "gloo"
+    if alone:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    else:
+        _find_master()
+        dist.init_process_group(
+            backend, rank=place.rank, world_size=place.world_size, timeout=GROUP_TIMEOUT
+        )
+    return World(place.rank, place.world_size, device)
+
+
+def leave_world() -> None:
+    """Leave the process group, if one was joined."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _find_master() -> None:
+    """Fill MASTER_ADDR and MASTER_PORT where only SLURM's variables name the first host."""
+    if "MASTER_ADDR" not in os.environ:
+        host = os.environ.get("SLURM_LAUNCH_NODE_IPADDR")
+        if host is None:
+            raise Sf2Error("MASTER_ADDR is not set", "Export the first host's address in it.")
+        os.environ["MASTER_ADDR"] = host
+    if "MASTER_PORT" not in os.environ:
+        # Every rank derives the same port from the job, and two jobs on a host differ.
+        os.environ["MASTER_PORT"] = str(20000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20000)

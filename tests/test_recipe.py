@@ -1,0 +1,66 @@
+import pytest
+
+from sf2cli.errors import Sf2Error
+from sf2cli.recipe import dump_recipe, load_recipe
+
+MINIMAL = """
+name: tiny
+data: {shards: shards/x}
+backbone: {name: sfnet4}
+schedule: {steps: 10}
+"""
+
+
+def write(tmp_path, text):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_are_the_papers(tmp_path):
+    recipe = load_recipe(write(tmp_path, MINIMAL))
+    assert (recipe.head.lam, recipe.head.r, recipe.head.m, recipe.head.t) == (0.7, 40, 0.4, 3)
+    assert (recipe.optimizer.lr, recipe.optimizer.weight_decay) == (0.1, 5e-4)
+
+
+def test_dump_reads_back_equal(tmp_path):
+    recipe = load_recipe(write(tmp_path, MINIMAL))
+    assert load_recipe(write(tmp_path, dump_recipe(recipe))) == recipe
+
+
+def test_overrides(tmp_path):
+    recipe = load_recipe(
+        write(tmp_path, MINIMAL), ("optimizer.lr=0.05", "head.lambda=0.8", "seed=3")
+    )
+    assert (recipe.optimizer.lr, recipe.head.lam, recipe.seed) == (0.05, 0.8, 3)
+
+
+@pytest.mark.parametrize("override", ["lr", "=1", "optimizer.=1", "name.x=1", "seed=["])
+def test_bad_overrides_are_named(tmp_path, override):
+    with pytest.raises(Sf2Error, match="--set"):
+        load_recipe(write(tmp_path, MINIMAL), (override,))
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (MINIMAL + "colour: red\n", "unknown field colour"),
+        (MINIMAL + "head: {margin: 1}\n", "unknown field head.margin"),
+        (MINIMAL + "head: {lambda: 1.5}\n", "head.lambda.*found 1.5"),
+        (MINIMAL + "batch_size: 0\n", "batch_size.*found 0"),
+        (MINIMAL.replace("steps: 10", "steps: 10, epochs: 2"), "exactly one of epochs and steps"),
+        (MINIMAL.replace("shards/x", "shards/x, image_size: 100"), "image_size"),
+        (MINIMAL.replace("name: tiny", "name: ../up"), "name"),
+        ("", "expected a mapping"),
+        ("a: [", "not YAML"),
+        ("name: tiny\n", "data is missing"),
+    ],
+)
+def test_mistakes_name_the_field_and_the_value(tmp_path, text, named):
+    with pytest.raises(Sf2Error, match=named):
+        load_recipe(write(tmp_path, text))
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(Sf2Error, match="no such file"):
+        load_recipe(tmp_path / "none.yaml")
