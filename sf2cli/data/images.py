@@ -16,6 +16,8 @@ MAX_PIXELS = 64_000_000
 _FORMATS = ("JPEG", "MPO", "PNG", "PPM", "BMP", "WEBP")
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+# Pillow loads its plugins on demand, but not those that only `formats` names.
+Image.init()
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B")
 
 

@@ -54,7 +54,7 @@ def read_bin(path: Path) -> PairBin:
 
 def _issame(path: Path, truths: Any) -> NDArray[np.bool_]:
     if isinstance(truths, ByteArray) and truths.data is not None:
-        return np.frombuffer(truths.data, np.uint8) != 0
+        return np.frombuffer(truths.data, np.uint8).astype(np.bool_)
     if not isinstance(truths, (tuple, list)):
         raise Sf2Error(f"{path}: issame: found {_kind(truths)}, expected a list", _REMEDY)
     for k, truth in enumerate(truths):

@@ -25,9 +25,7 @@ class TenFold:
 
 def contiguous_folds(pairs: int) -> NDArray[np.int8]:
     """The reference's folds: runs of pairs in list order, the first ones longer by one."""
-    return np.concatenate(
-        [np.full(len(part), k, np.int8) for k, part in enumerate(_split(pairs))]
-    )
+    return np.concatenate([np.full(len(part), k, np.int8) for k, part in enumerate(_split(pairs))])
 
 
 def stratified_folds(issame: NDArray[np.bool_], seed: int = 0) -> NDArray[np.int8]:

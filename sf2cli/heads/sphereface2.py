@@ -63,9 +63,7 @@ class SphereFace2:
 
     def __post_init__(self) -> None:
         _expect("variant", self.variant, self.variant in get_args(Variant), "one of C, A, M")
-        _expect(
-            "gradient", self.gradient, self.gradient in get_args(Gradient), "full or detached"
-        )
+        _expect("gradient", self.gradient, self.gradient in get_args(Gradient), "full or detached")
         _expect_number("lam", self.lam, 0 < self.lam < 1, "a number between 0 and 1, both excluded")
         _expect_number("r", self.r, self.r > 0, "a number > 0")
         _expect_number("t", self.t, self.t >= 1, "a number >= 1")
@@ -168,9 +166,7 @@ def oracle_loss(
         similarity.detach() + hp.cosine_margin,
     )
     logits = hp.r * (carrier + (target - carrier).detach()) + bias
-    losses = torch.where(
-        positive, hp.lam * softplus(-logits), (1 - hp.lam) * softplus(logits)
-    )
+    losses = torch.where(positive, hp.lam * softplus(-logits), (1 - hp.lam) * softplus(logits))
     return hp.loss_weight / hp.r * losses.sum(1).mean()
 
 

@@ -68,13 +68,20 @@ def shard_loss(
     """
     # Summed in float64: at millions of classes the small addends of late tiles would be lost.
     sums = torch.zeros(2, dtype=torch.float64, device=weight.device)
-    grads = ShardGradients(torch.zeros_like(features), torch.empty_like(weight))
-    grads = grads if gradients else None  # noqa
-    owners = _positives_by_tile(labels, len(weight), tile_size)
-    for tile, (rows, columns) in zip(row_tiles(len(weight), tile_size), owners, strict=True):
+    grads = None
+    if gradients:
+        grads = ShardGradients(torch.zeros_like(features), torch.empty_like(weight))
+    for tile in row_tiles(len(weight), tile_size):
+        rows = ((labels >= tile.start) & (labels < tile.stop)).nonzero().squeeze(1)
+        columns = labels[rows] - tile.start
         cos = features @ weight[tile].T
         own = positives(cos[rows, columns], bias, hp)
         other = negatives(cos, bias, hp, skip=(rows, columns))
         sums[0] += own[0] + other[0]
         sums[1] += own[2] + other[2]
+        if grads is not None:
+            grad_cos = other[1].mul_(scale)
+            grad_cos[rows, columns] = own[1] * scale
+            grads.features.addmm_(grad_cos, weight[tile])
+            torch.mm(grad_cos.T, features, out=grads.weight[tile])
     return sums * scale, grads

@@ -134,7 +134,7 @@ class TrainingEngine:
     def _head_half(self, features: Tensor, labels: Tensor) -> Tensor:
         cut = features.detach().float().requires_grad_()
         loss: Tensor = self.head(cut, labels) / self._accumulation
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         assert cut.grad is not None
         surrogate = (features.float() * cut.grad).sum()
         # The head's half already carries 1/accumulation.

@@ -151,9 +151,11 @@ class Run:
                         f" checkpoint is under {self.checkpoints}.",
                     )
                 line.advance(
+                    1,
                     loss=f"{loss:.4f}",
                     lr=f"{lr:.4g}",
-                    **{"images/s": f"{rate:.0f}", "data wait": f"{wait / seconds:.0%}"},
+                    rate=f"{rate:.0f} images/s",
+                    wait=f"{wait / seconds:.0%} for data",
                 )
                 if step % recipe.checkpoint.every_steps == 0 or step == total:
                     self._save(engine, step, world)

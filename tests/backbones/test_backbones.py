@@ -13,8 +13,8 @@ from sf2cli.errors import Sf2Error
 
 SMALL = ["iresnet18", "sfnet4", "sfnet10", "sfnet4_bn", "sfnet10_bn", "mobilefacenet"]
 
-# 112 x 112 RGB, 512 dimensions. Arithmetic in test_backbone_layouts.py gives the same numbers; published
-# figures agree to their last digit: 43.59M and 65.16M (IResNet-50, -100), 2.06M (mbf).
+# 112 x 112 RGB, 512 dimensions. Arithmetic in test_backbone_layouts.py gives the same numbers;
+# published figures agree to their last digit: 43.59M and 65.16M (IResNet-50, -100), 2.06M (mbf).
 PARAMETERS = {
     "iresnet18": 24_025_600,
     "iresnet34": 34_139_328,

@@ -62,7 +62,7 @@ class FolderSource:
             place = folder.stat()
             with os.scandir(folder) as entries:
                 names = sorted(
-                    ((os.fsencode(entry.name), entry.name, entry.is_dir()) for entry in entries)
+                    (os.fsencode(entry.name), entry.name, entry.is_dir()) for entry in entries
                 )
         except OSError as failure:
             raise Sf2Error(f"SOURCE: {folder} cannot be read ({failure.strerror})") from None
