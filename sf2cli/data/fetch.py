@@ -1,4 +1,4 @@
-"""Batches of decoded images, read in this process or by worker processes; the result is the same."""
+"""Batches of decoded images, read in this process or by workers; the result is the same."""
 
 from __future__ import annotations
 

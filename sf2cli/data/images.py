@@ -16,8 +16,6 @@ MAX_PIXELS = 64_000_000
 _FORMATS = ("JPEG", "MPO", "PNG", "PPM", "BMP", "WEBP")
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-# Pillow loads its plugins on demand, but not those that only `formats` names.
-Image.init()
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B")
 
 
@@ -99,7 +97,7 @@ def _open(data: bytes) -> Image.Image:
     if not data:
         raise BadImageError("empty file")
     try:
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        image = Image.open(io.BytesIO(data), formats=list(_FORMATS))
     except Exception:
         raise BadImageError("not a JPEG, PNG, PNM, BMP or WebP image") from None
     if image.width * image.height > MAX_PIXELS:

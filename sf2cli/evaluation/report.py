@@ -19,7 +19,8 @@ from sf2cli.evaluation.verification import SortedScores, roc
 mpl.use("Agg")
 _SHOWN = 6
 _STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
-table{border-collapse:collapse;display:block;overflow-x:auto}td,th{padding:.3rem .8rem;text-align:right}
+table{border-collapse:collapse;display:block;overflow-x:auto}
+td,th{padding:.3rem .8rem;text-align:right}
 td:first-child,th:first-child{text-align:left}tr+tr{border-top:1px solid #ccc}img{max-width:100%}
 .pairs{display:flex;flex-wrap:wrap;gap:1rem}figure{margin:0;width:9rem;font-size:.75rem;
 overflow-wrap:anywhere}figure img{width:4.3rem;image-rendering:pixelated}"""
@@ -102,7 +103,7 @@ def _histogram(pairs: PairScores) -> str:
 
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axes = figure.subplots()
-    bins = np.linspace(-1, 1, 101)
+    bins = np.linspace(-1, 1, 101).tolist()
     for name, kind in (("genuine", pairs.issame), ("impostor", ~pairs.issame)):
         axes.hist(pairs.score[kind], bins, density=True, alpha=0.6, label=name)
     axes.set(xlabel="cosine similarity", ylabel="density")
