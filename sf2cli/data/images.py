@@ -13,9 +13,11 @@ from PIL import Image
 
 MAX_PIXELS = 64_000_000
 # Pillow knows formats that start other programs (EPS) or hold many pages: only these are opened.
-_FORMATS = ("JPEG", "MPO", "PNG", "PPM", "BMP", "WEBP")
+_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "WEBP")
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+# Pillow registers its plugins on demand, but not for a format that only `formats` names.
+Image.init()
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B")
 
 
