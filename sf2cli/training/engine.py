@@ -75,8 +75,8 @@ class TrainingEngine:
         self._micro_batch: int = ds_config["train_micro_batch_size_per_gpu"]
         self._accumulation: int = ds_config["gradient_accumulation_steps"]
         settings = recipe.optimizer
-        if recipe.channels_last:
-            backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # Only the input is laid out channels_last: DeepSpeed broadcasts weights as bytes and
+        # refuses strided ones; convolutions follow their input.
         optimizer = torch.optim.SGD(
             [parameter for parameter in backbone.parameters() if parameter.requires_grad],
             lr=settings.lr,
