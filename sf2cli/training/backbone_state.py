@@ -21,8 +21,8 @@ def gather_weights(engine: Any) -> dict[str, Tensor]:
 
     Floating buffers (BatchNorm's running statistics differ by rank) are averaged over ranks.
     """
+    from deepspeed.runtime.zero.partition_parameters import GatheredParameters
     from deepspeed.utils import safe_get_full_fp32_param
-    from deepspeed.zero import GatheredParameters
 
     module: nn.Module = engine.module
     state: dict[str, Tensor] = {}
