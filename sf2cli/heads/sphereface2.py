@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -170,41 +170,44 @@ def oracle_loss(
     return hp.loss_weight / hp.r * losses.sum(1).mean()
 
 
-def negatives(
-    cos: Tensor, bias: Tensor, hp: SphereFace2, skip: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The negatives' part of the loss of a tile of classes, summed, with its derivatives.
+class Part(NamedTuple):
+    """One half of the loss, summed, without `loss_weight` and the mean over the batch.
+
+    `loss` is a scalar, `grad_cos` has the shape of the cosines, `grad_bias` is a scalar.
+    """
+
+    loss: Tensor
+    grad_cos: Tensor
+    grad_bias: Tensor
+
+
+def negatives(cos: Tensor, bias: Tensor, hp: SphereFace2, skip: tuple[Tensor, Tensor]) -> Part:
+    """The negatives' half for a tile of classes, with its derivatives in closed form.
 
     Args:
         cos: [B, k], float32 or float64.
         bias: scalar of the same type.
-        skip: rows and columns, [n] int64 each, of the entries that are positives.
-
-    Returns:
-        The sum of the losses, dL/dcos [B, k] (0 where skipped) and dL/db. Without `loss_weight`
-        and the mean over the batch.
+        skip: rows and columns, [n] int64 each, of the entries that are positives; they add nothing
+            to the sums, and `grad_cos` is 0 there.
     """
     logits = g(cos, hp.t).add_(hp.cosine_margin).mul_(hp.r).add_(bias)
-    # softplus and sigmoid of -inf are exactly 0, so a skipped entry adds nothing anywhere.
+    # softplus and sigmoid of -inf are exactly 0.
     logits[skip] = -math.inf
-    loss = softplus(logits).sum()
-    pull = torch.sigmoid_(logits).mul_((1 - hp.lam) / hp.r)
-    grad_bias = pull.sum()
-    return loss * ((1 - hp.lam) / hp.r), pull.mul_(g_slope(cos, hp)).mul_(hp.r), grad_bias
+    factor = (1 - hp.lam) / hp.r
+    loss = softplus(logits).sum() * factor
+    push = torch.sigmoid_(logits).mul_(factor)
+    grad_bias = push.sum()
+    return Part(loss, push.mul_(hp.r).mul_(g_slope(cos, hp)), grad_bias)
 
 
-def positives(cos: Tensor, bias: Tensor, hp: SphereFace2) -> tuple[Tensor, Tensor, Tensor]:
-    """The positives' part of the loss, summed, with its derivatives.
+def positives(cos: Tensor, bias: Tensor, hp: SphereFace2) -> Part:
+    """The positives' half, with its derivatives in closed form.
 
     Args:
         cos: [n] cosine of each feature with its own class, float32 or float64.
         bias: scalar of the same type.
-
-    Returns:
-        The sum of the losses, dL/dcos [n] and dL/db. Without `loss_weight` and the mean over the
-        batch.
     """
     logits = hp.r * (g(margin_cos(cos, hp), hp.t) - hp.cosine_margin) + bias
-    push = torch.sigmoid(-logits) * (-hp.lam / hp.r)
-    loss = softplus(-logits).sum() * (hp.lam / hp.r)
-    return loss, push * g_slope(cos, hp) * hp.r, push.sum()
+    factor = hp.lam / hp.r
+    pull = torch.sigmoid(-logits) * -factor
+    return Part(softplus(-logits).sum() * factor, pull * hp.r * g_slope(cos, hp), pull.sum())

@@ -1,158 +1,238 @@
-"""A head on disk: a range-readable file a rank and a manifest, loadable on any number of ranks."""
+"""A head on disk: one file of rows a rank, and head.json that ties them together.
+
+    head.json                                    sizes, ranges, hashes, bias, settings, names
+    rows-000000000-000005000.safetensors         `weight` and `momentum` of those class ids
+
+The ranges are those of the ranks that saved; any number of ranks loads them, each reading its own
+rows. The caller makes the folder whole or absent.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-import torch
-import torch.distributed as dist
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
 
 from sf2cli.errors import Sf2Error
 from sf2cli.heads.optimizer import HeadSGD
+from sf2cli.heads.shard_file import read_rows, sha256, write_rows
 from sf2cli.heads.sharded import ShardedHead
+from sf2cli.heads.sphereface2 import SphereFace2
 
-_MANIFEST = "head.json"
+MANIFEST = "head.json"
+_REMEDY = "Take the whole folder from where it was saved, or go on from another checkpoint."
 
 
-class _Frozen(BaseModel):
+class RowFile(BaseModel):
+    """One file of rows: class ids [start, stop), its name, size in bytes and sha256."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-
-class HeadFile(_Frozen):
-    """Rows [start, stop) of weight and momentum."""
-
-    file: str
-    start: int
-    stop: int
+    start: int = Field(ge=0)
+    stop: int = Field(gt=0)
+    file: str = Field(pattern=r"^[\w.-]+\.safetensors$")
     bytes: int
     sha256: str
 
 
-class HeadManifest(_Frozen):
-    """The content of head.json."""
+class OptimizerSettings(BaseModel):
+    """What HeadSGD ran with when the head was saved."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lr: float
+    momentum: float
+    weight_decay: float
+
+
+class HeadManifest(BaseModel):
+    """head.json. `identities` holds the name of every class id in order, or None."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal["sf2-head"] = "sf2-head"
     version: Literal[1] = 1
-    num_classes: int
-    embedding_size: int
-    dtype: str
+    num_classes: int = Field(gt=0)
+    embedding_size: int = Field(gt=0)
+    dtype: Literal["float32", "float64"]
+    files: list[RowFile]
     bias: float
     bias_momentum: float
-    files: list[HeadFile]
-    identities: list[str]
+    loss: SphereFace2
+    optimizer: OptimizerSettings
+    identities: list[str] | None
 
 
-def save_head(folder: Path, head: ShardedHead, optimizer: HeadSGD, identities: list[str]) -> None:
-    """Write this rank's rows into `folder`, and on rank 0 head.json after them; collective."""
-    path = folder / f"head-{head.start:010d}-{head.stop:010d}-rank{head.rank:05d}.safetensors"
-    rows = {"weight": head.weight.detach().cpu(), "momentum": optimizer.weight_momentum.cpu()}
-    save_file(rows, path)
-    mine = HeadFile(
-        file=path.name,
-        start=head.start,
-        stop=head.stop,
-        bytes=path.stat().st_size,
-        sha256=_sha256(path),
-    )
-    files: list[Any] = [mine]
-    if head.partition.world_size > 1:
-        files = [None] * head.partition.world_size
-        dist.all_gather_object(files, mine)
-    if head.rank == 0:
-        manifest = HeadManifest(
-            num_classes=head.partition.num_classes,
-            embedding_size=head.weight.shape[1],
-            dtype=str(head.weight.dtype),
-            bias=head.bias.item(),
-            bias_momentum=optimizer.bias_momentum.item(),
-            files=files,
-            identities=identities,
-        )
-        (folder / _MANIFEST).write_text(manifest.model_dump_json(), encoding="utf-8")
+class _Outcome(NamedTuple):
+    entry: dict[str, Any] | None
+    failure: str | None
 
 
-@torch.no_grad()
-def load_head(folder: Path, head: ShardedHead, optimizer: HeadSGD) -> None:
-    """Fill this rank's rows from a head saved on any number of ranks, reading only its ranges.
+def save_head(
+    folder: Path, head: ShardedHead, optimizer: HeadSGD, identities: list[str] | None = None
+) -> None:
+    """Write head and momentum into `folder`, which exists; collective, head.json last.
+
+    Args:
+        identities: the name of every class id in order, stored with the head; rank 0's are taken.
 
     Raises:
-        Sf2Error: another K, d or type; a file missing, short or changed; rows that no file holds.
+        ValueError: not as many names as classes.
+        Sf2Error: a file cannot be written; raised on every rank.
     """
-    manifest = _read_manifest(folder)
-    _expect(folder, "num_classes", manifest.num_classes, head.partition.num_classes)
-    _expect(folder, "embedding_size", manifest.embedding_size, head.weight.shape[1])
-    _expect(folder, "dtype", manifest.dtype, str(head.weight.dtype))
-    filled = 0
-    for part in manifest.files:
-        low, high = max(part.start, head.start), min(part.stop, head.stop)
-        if low < high:
-            _check(folder / part.file, part)
-            here, there = (
-                slice(low - head.start, high - head.start),
-                slice(low - part.start, high - part.start),
+    if identities is not None and len(identities) != head.num_classes:
+        raise ValueError(f"{len(identities)} identity names for {head.num_classes} classes")
+    ranks = head.ranks
+    outcomes = ranks.collect(_save_rows(folder, head, optimizer))
+    files = []
+    for outcome in outcomes:
+        assert isinstance(outcome, _Outcome)
+        if outcome.failure is not None:
+            raise Sf2Error(outcome.failure, "Free disk space or choose another folder.")
+        if outcome.entry is not None:
+            files.append(RowFile(**outcome.entry))
+    failure = None
+    if ranks.rank == 0:
+        manifest = HeadManifest(
+            num_classes=head.num_classes,
+            embedding_size=head.embedding_size,
+            dtype="float64" if head.weight.element_size() == 8 else "float32",
+            files=files,
+            bias=head.bias.item(),
+            bias_momentum=optimizer.bias_momentum.item(),
+            loss=head.hp,
+            optimizer=OptimizerSettings(
+                lr=optimizer.lr,
+                momentum=optimizer.momentum,
+                weight_decay=optimizer.weight_decay,
+            ),
+            identities=identities,
+        )
+        failure = _write_manifest(folder / MANIFEST, manifest)
+    ranks.raise_together(failure)
+
+
+def _save_rows(folder: Path, head: ShardedHead, optimizer: HeadSGD) -> _Outcome:
+    if head.start == head.stop:
+        return _Outcome(None, None)
+    path = folder / f"rows-{head.start:09d}-{head.stop:09d}.safetensors"
+    try:
+        digest = write_rows(path, {"weight": head.weight, "momentum": optimizer.weight_momentum})
+        size = path.stat().st_size
+    except OSError as error:
+        return _Outcome(None, f"{path}: cannot be written ({error.strerror})")
+    entry = {"start": head.start, "stop": head.stop, "file": path.name}
+    return _Outcome({**entry, "bytes": size, "sha256": digest}, None)
+
+
+def _write_manifest(path: Path, manifest: HeadManifest) -> Sf2Error | None:
+    try:
+        with path.open("w", encoding="utf-8") as stream:
+            stream.write(manifest.model_dump_json(indent=1))
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        return Sf2Error(f"{path}: cannot be written ({error.strerror})", "Free disk space.")
+    return None
+
+
+def read_head_manifest(folder: Path) -> HeadManifest:
+    """The head.json of a saved head, its ranges checked.
+
+    Raises:
+        Sf2Error: missing, not a head of this version, or ranges that do not make up the head.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = HeadManifest.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Sf2Error(f"{path}: not there", _REMEDY) from None
+    except (OSError, ValueError, ValidationError) as error:
+        reason = " ".join(str(error).split())
+        raise Sf2Error(f"{path}: not a saved sf2 head ({reason})", _REMEDY) from None
+    reached = 0
+    for entry in manifest.files:
+        if entry.start != reached or entry.stop <= entry.start:
+            raise Sf2Error(f"{path}: {entry.file} does not follow on from id {reached}", _REMEDY)
+        reached = entry.stop
+    if reached != manifest.num_classes:
+        raise Sf2Error(f"{path}: its files end at id {reached} of {manifest.num_classes}", _REMEDY)
+    return manifest
+
+
+def load_head(folder: Path, head: ShardedHead, optimizer: HeadSGD | None = None) -> HeadManifest:
+    """Fill head, and momentum where an optimizer is given, on any number of ranks; collective.
+
+    Each file is hashed once, by one of the ranks, before any rank reads its rows. Settings of
+    `head` and `optimizer` stay as they are; the returned manifest holds those of the saved head.
+
+    Raises:
+        Sf2Error: a file is missing, short, changed or foreign, or the head has other sizes; raised
+            on every rank. The head may then be filled in part.
+    """
+    manifest, failure = None, None
+    try:
+        manifest = read_head_manifest(folder)
+        _check_sizes(folder / MANIFEST, manifest, head)
+        for entry in manifest.files[head.ranks.rank :: head.ranks.size]:
+            _check_file(folder / entry.file, entry)
+    except Sf2Error as error:
+        failure = error
+    head.ranks.raise_together(failure)
+    assert manifest is not None
+    try:
+        _load_rows(folder, manifest, head, optimizer)
+    except Sf2Error as error:
+        failure = error
+    head.ranks.raise_together(failure)
+    head.bias.data.fill_(manifest.bias)
+    if optimizer is not None:
+        optimizer.bias_momentum.fill_(manifest.bias_momentum)
+    return manifest
+
+
+def _check_sizes(path: Path, manifest: HeadManifest, head: ShardedHead) -> None:
+    for name in ("num_classes", "embedding_size"):
+        saved, wanted = getattr(manifest, name), getattr(head, name)
+        if saved != wanted:
+            raise Sf2Error(
+                f"{path}: {name} is {saved}, this run's head has {wanted}",
+                "Use the training set and the recipe that the head was saved with.",
             )
-            _read_rows(folder / part.file, here, there, head, optimizer)
-            filled += high - low
-    if filled != head.stop - head.start:
-        raise Sf2Error(
-            f"{folder / _MANIFEST}: its files hold {filled} of the rows {head.start} to"
-            f" {head.stop - 1}",
-            "Go on from another checkpoint.",
-        )
-    head.bias.fill_(manifest.bias)
-    optimizer.bias_momentum.fill_(manifest.bias_momentum)
 
 
-def _read_rows(
-    path: Path, here: slice, there: slice, head: ShardedHead, optimizer: HeadSGD
+def _check_file(path: Path, entry: RowFile) -> None:
+    try:
+        size = path.stat().st_size
+        if size != entry.bytes:
+            raise Sf2Error(f"{path}: {size} bytes, {MANIFEST} says {entry.bytes}", _REMEDY)
+        if sha256(path) != entry.sha256:
+            raise Sf2Error(f"{path}: not the file that {MANIFEST} names (sha256 differs)", _REMEDY)
+    except OSError as error:
+        raise Sf2Error(f"{path}: cannot be read ({error.strerror})", _REMEDY) from None
+
+
+def _load_rows(
+    folder: Path, manifest: HeadManifest, head: ShardedHead, optimizer: HeadSGD | None
 ) -> None:
-    try:
-        with safe_open(path, framework="pt") as stream:
-            head.weight[here] = stream.get_slice("weight")[there].to(head.weight)
-            momentum = stream.get_slice("momentum")[there]
-            optimizer.weight_momentum[here] = momentum.to(head.weight)
-    except SafetensorError as failure:
-        raise Sf2Error(f"{path}: not a head's rows ({failure})") from None
-
-
-def _read_manifest(folder: Path) -> HeadManifest:
-    path = folder / _MANIFEST
-    try:
-        return HeadManifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, ValidationError) as failure:
-        reason = " ".join(str(failure).split())
-        raise Sf2Error(f"{path}: not the manifest of a saved head ({reason})") from None
-
-
-def _expect(folder: Path, field: str, found: object, expected: object) -> None:
-    if found != expected:
-        raise Sf2Error(
-            f"{folder / _MANIFEST}: {field} is {found}, but this run's head has {expected}",
-            "Load it with the recipe and the packed set it was trained with.",
-        )
-
-
-def _check(path: Path, part: HeadFile) -> None:
-    if not path.exists():
-        raise Sf2Error(f"{path}: missing", "Go on from another checkpoint.")
-    if path.stat().st_size != part.bytes:
-        raise Sf2Error(
-            f"{path}: {path.stat().st_size} bytes, expected {part.bytes}",
-            "The file is cut short or foreign; go on from another checkpoint.",
-        )
-    if _sha256(path) != part.sha256:
-        raise Sf2Error(f"{path}: its hash is not the one in {_MANIFEST}", "Use another checkpoint.")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(1 << 22):
-            digest.update(piece)
-    return digest.hexdigest()
+    tensors = {"weight": head.weight.data}
+    if optimizer is not None:
+        tensors["momentum"] = optimizer.weight_momentum
+    for entry in manifest.files:
+        first, last = max(entry.start, head.start), min(entry.stop, head.stop)
+        if first >= last:
+            continue
+        into = {
+            name: rows[first - head.start : last - head.start] for name, rows in tensors.items()
+        }
+        try:
+            read_rows(folder / entry.file, into, first - entry.start)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise Sf2Error(
+                f"{folder / entry.file}: not the rows {entry.start} to {entry.stop} of a head"
+                f" ({error})",
+                _REMEDY,
+            ) from None

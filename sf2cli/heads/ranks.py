@@ -1,0 +1,64 @@
+"""The few collectives a head needs, which are nothing at all in one process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.distributed as dist
+from torch import Tensor
+
+from sf2cli.errors import Sf2Error
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes that share a head. `group` is None for a process by itself."""
+
+    rank: int
+    size: int
+    group: dist.ProcessGroup | None
+
+    @staticmethod
+    def of(group: dist.ProcessGroup | None) -> Ranks:
+        """The ranks of `group`, by default of all processes that torch.distributed has joined."""
+        if group is None and dist.is_available() and dist.is_initialized():
+            group = dist.group.WORLD
+        if group is None:
+            return Ranks(0, 1, None)
+        return Ranks(dist.get_rank(group), dist.get_world_size(group), group)
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """The rows [n, ...] of every rank, [size * n, ...] in the order of the ranks."""
+        if self.size == 1:
+            return rows
+        every = rows.new_empty(self.size * len(rows), *rows.shape[1:])
+        dist.all_gather_into_tensor(every, rows.contiguous(), group=self.group)
+        return every
+
+    def sum_(self, values: Tensor) -> Tensor:
+        """The sum over the ranks, in place; the same bits on every rank."""
+        if self.size > 1:
+            dist.all_reduce(values, group=self.group)
+        return values
+
+    def sum_and_scatter(self, rows: Tensor) -> Tensor:
+        """This rank's n rows of the sum over the ranks of `rows` [size * n, ...]."""
+        if self.size == 1:
+            return rows
+        mine = rows.new_empty(len(rows) // self.size, *rows.shape[1:])
+        dist.reduce_scatter_tensor(mine, rows, group=self.group)
+        return mine
+
+    def collect(self, value: object) -> list[object]:
+        """Every rank's small picklable value, in the order of the ranks."""
+        if self.size == 1:
+            return [value]
+        values: list[object] = [None] * self.size
+        dist.all_gather_object(values, value, group=self.group)
+        return values
+
+    def raise_together(self, failure: Sf2Error | None) -> None:
+        """Raise the first failure of any rank on every rank, so that none is left waiting."""
+        for found in self.collect(failure and (failure.message, failure.remedy)):
+            if isinstance(found, tuple):
+                raise Sf2Error(*found)
