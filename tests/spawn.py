@@ -8,6 +8,7 @@ costs seconds of importing torch, so group the checks that need the same number 
 
 from __future__ import annotations
 
+import os
 import pickle
 import tempfile
 import time
@@ -86,6 +87,10 @@ def _rank_main(
     rank: int, world_size: int, folder: Path, function: Callable[..., Any], args: tuple[Any, ...]
 ) -> None:
     torch.set_num_threads(1)
+    # DeepSpeed asks for what a launcher would have set.
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size), DS_ACCELERATOR="cpu"
+    )
     outcome: tuple[str | None, Any]
     try:
         # A store in a file needs no port, so tests running at once cannot collide.

@@ -6,10 +6,10 @@ import errno
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import sf2cli
 from sf2cli import console
 from sf2cli.data.encode import Colour, StoredImage, stored_form
 from sf2cli.data.images import BadImageError
@@ -226,7 +226,7 @@ class _Packing:
             del options[name]
         made_by: dict[str, Any] = {
             "tool": "sf2 pack",
-            "version": sf2cli.__version__,
+            "version": version("sf2"),
             "source": self.source.description,
             "alignment": "as in the source",
             "options": options,

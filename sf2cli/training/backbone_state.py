@@ -68,9 +68,10 @@ def restore_momentum(engine: Any, momentum: dict[str, Tensor]) -> None:
     from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
 
     inner = getattr(engine.optimizer, "optimizer", engine.optimizer)
-    for group in inner.param_groups:
-        for flat in group["params"]:
-            inner.state[flat][MOMENTUM] = torch.zeros_like(flat)
+    # ZeRO 3 puts its flat partitions into the inner optimiser only while it steps.
+    flats = getattr(engine.optimizer, "fp32_partitioned_groups_flat", None)
+    for flat in flats or [p for group in inner.param_groups for p in group["params"]]:
+        inner.state[flat][MOMENTUM] = torch.zeros_like(flat)
     if hasattr(engine.optimizer, "_lazy_init_hp_params_optimizer_state"):
         # ZeRO 1 and 2 link parameters to optimiser state at the first step, which is too late.
         engine.optimizer._lazy_init_hp_params_optimizer_state()

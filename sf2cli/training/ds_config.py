@@ -70,7 +70,7 @@ def _refuse_unhonoured(path: Path, config: dict[str, Any]) -> None:
         off = (
             value is False
             or value == 0
-            or (isinstance(value, dict) and not value.get("enabled", 1))
+            or (isinstance(value, dict) and value.get("enabled", 1) in (False, "auto"))
         )
         if key in _REFUSED and not off:
             raise Sf2Error(f"--deepspeed {path}: {key}: sf2 cannot honour it: {_REFUSED[key]}")
@@ -131,6 +131,8 @@ def fill_ds_config(
         # bf16 is DeepSpeed's autocast: fp32 weights, bf16 convolutions. Its own bf16 mode casts
         # BatchNorm's parameters but not its statistics, a mixture that torch refuses on CPU.
         torch_autocast={"enabled": bf16, "dtype": "bfloat16"},
+        # DeepSpeed's default is 1.0, which would scale the backbone's gradient and not the head's.
+        gradient_clipping=0.0,
         # DeepSpeed counts torch's SGD among the optimisers it has not tested with ZeRO.
         zero_allow_untested_optimizer=True,
         steps_per_print=2**31,

@@ -7,6 +7,7 @@ rank, world size and local rank in the environment, and this file reads them all
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -87,9 +88,13 @@ def join_world(place: Place | None) -> World:
 
 
 def leave_world() -> None:
-    """Leave the process group, if one was joined."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    """Leave the process group, if one was joined; on failure without waiting for anyone."""
+    if not dist.is_initialized():
+        return
+    if sys.exc_info()[0] is None:
+        # A rank that tears down while another still talks to it aborts that one.
+        dist.barrier()
+    dist.destroy_process_group()
 
 
 def _find_master() -> None:
