@@ -7,7 +7,7 @@ default.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -37,7 +37,11 @@ class BackboneRecipe(_Section):
 
 
 class HeadRecipe(_Section):
-    """SphereFace2's hyper-parameters; the defaults are the paper's for VGGFace2."""
+    """SphereFace2's hyper-parameters, and how the head is kept; defaults as for VGGFace2.
+
+    `storage` is the type of rows and momentum: bf16 halves both and rounds stochastically.
+    `negatives` is "all", or the share of them to train on in each step.
+    """
 
     loss: Literal["sphereface2"] = "sphereface2"
     variant: Literal["C", "A", "M"] = "C"
@@ -47,6 +51,8 @@ class HeadRecipe(_Section):
     t: float = Field(3.0, gt=0)
     gradient: Literal["full", "detached"] = "full"
     loss_weight: float = Field(10.0, gt=0)
+    storage: Literal["fp32", "bf16"] = "fp32"
+    negatives: Literal["all"] | Annotated[float, Field(gt=0, le=1)] = "all"
 
 
 class OptimizerRecipe(_Section):

@@ -1,24 +1,29 @@
-"""Momentum SGD for a head, a tile of rows at a time."""
+"""Momentum SGD for a head: in the same pass as the loss, or after it."""
 
 from __future__ import annotations
 
 import math
 
 import torch
+from torch import Tensor
 
+from sf2cli.heads.attach import attach
+from sf2cli.heads.initial import derived_seed
+from sf2cli.heads.kernels import SGDStep
 from sf2cli.heads.sharded import ShardedHead
-from sf2cli.heads.tiles import row_tiles
+from sf2cli.heads.tiles import Tile, whole_tiles
 
 
 class HeadSGD:
     """torch.optim.SGD on `weight` and `bias` of a head, without temporaries of the weight's size.
 
     As in the official code, weight decay is added to the raw gradient of W and b alike, and
-    momentum acts on rows before they are renormalised.
+    momentum acts on rows before they are renormalised; they are renormalised in the same step.
 
     Attributes:
         lr: the learning rate of the next step; set it freely.
-        weight_momentum: [shard, d], of the weight's type.
+        steps: how many steps were taken; with the head's seed it decides rounding and sampling.
+        weight_momentum: [shard, d], of the weight's type; None where momentum is 0.
         bias_momentum: scalar.
 
     Raises:
@@ -37,25 +42,67 @@ class HeadSGD:
         self.lr = lr
         self.momentum = momentum
         self.weight_decay = weight_decay
+        self.steps = 0
         self._head = head
         # Starting from zero is torch's first step, where the buffer is the gradient.
-        self.weight_momentum = torch.zeros_like(head.weight, requires_grad=False)
+        self.weight_momentum = (
+            torch.zeros_like(head.weight, requires_grad=False) if momentum else None
+        )
         self.bias_momentum = torch.zeros_like(head.bias, requires_grad=False)
+
+    def one_pass(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Loss, gradients and this step, a tile at a time; collective.
+
+        Equal to `head(features, labels).backward()`, `step()` and `zero_grad()`, in one pass over
+        the weight and with no gradient of its size. Weight and bias are stepped when this returns;
+        the loss's backward, with gradient 1, hands the features theirs.
+
+        Args and errors: as for `ShardedHead.forward`.
+        """
+        head, step = self._head, self._step()
+
+        def consume(tile: Tile, grad: Tensor) -> None:
+            self._step_tile(tile, grad, step)
+
+        draw = derived_seed(head.seed, self.steps, head.ranks.rank)
+        done = head.run(features, labels, consume, draw)
+        self._step_bias(done.grad_bias)
+        self.steps += 1
+        return attach(done.loss, (done.unit, done.grad_unit))
 
     @torch.no_grad()
     def step(self) -> None:
-        """Update weight and bias from their gradients; a missing gradient leaves its own alone."""
-        weight, bias = self._head.weight, self._head.bias
-        if weight.grad is not None:
-            for tile in row_tiles(len(weight), self._head.tile_size):
-                self._update(weight[tile], weight.grad[tile], self.weight_momentum[tile])
-        if bias.grad is not None:
-            self._update(bias, bias.grad, self.bias_momentum)
+        """Update weight and bias from the gradients that `backward` left; none, no step."""
+        head = self._head
+        if head.weight.grad is None or head.bias.grad is None:
+            return
+        step = self._step()
+        for tile in whole_tiles(head.weight, head.tile_size(batch=1)):
+            self._step_tile(tile, head.weight.grad[tile.where], step)
+        self._step_bias(head.bias.grad)
+        self.steps += 1
 
     def zero_grad(self) -> None:
         """Drop the gradients of weight and bias, and their memory."""
         self._head.zero_grad(set_to_none=True)
 
-    def _update(self, value: torch.Tensor, grad: torch.Tensor, buffer: torch.Tensor) -> None:
-        buffer.mul_(self.momentum).add_(grad).add_(value, alpha=self.weight_decay)
-        value.add_(buffer, alpha=-self.lr)
+    def _step(self) -> SGDStep:
+        seed = derived_seed(self._head.seed, self.steps) & 0xFFFFFFFF
+        return SGDStep(self.lr, self.momentum, self.weight_decay, seed)
+
+    @torch.no_grad()
+    def _step_tile(self, tile: Tile, grad: Tensor, step: SGDStep) -> None:
+        """Step a tile in place, or the copies of chosen rows and write them back."""
+        head, momentum = self._head, self.weight_momentum
+        buffer = None if momentum is None else momentum[tile.where]
+        head.kernels.update(tile.rows, buffer, grad, head.start + tile.first, step)
+        if not isinstance(tile.where, slice):
+            head.weight[tile.where] = tile.rows
+            if momentum is not None and buffer is not None:
+                momentum[tile.where] = buffer
+
+    @torch.no_grad()
+    def _step_bias(self, grad: Tensor) -> None:
+        bias, buffer = self._head.bias, self.bias_momentum
+        buffer.mul_(self.momentum).add_(grad).add_(bias, alpha=self.weight_decay)
+        bias.sub_(buffer, alpha=self.lr)

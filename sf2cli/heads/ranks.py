@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch.distributed as dist
 from torch import Tensor
 
 from sf2cli.errors import Sf2Error
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,11 @@ class Ranks:
         values: list[object] = [None] * self.size
         dist.all_gather_object(values, value, group=self.group)
         return values
+
+    def agree(self, value: T) -> T:
+        """The first rank's small picklable value, on every rank."""
+        agreed: T = self.collect(value)[0]  # type: ignore[assignment]
+        return agreed
 
     def raise_together(self, failure: Sf2Error | None) -> None:
         """Raise the first failure of any rank on every rank, so that none is left waiting."""

@@ -22,12 +22,12 @@ from sf2cli.heads.tiles import row_tiles
 
 ROWS_AT_A_TIME = 16384
 _CHUNK_BYTES = 1 << 22
-_CODES = {torch.float32: "F32", torch.float64: "F64"}
+_CODES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float64: "F64"}
 
 
 @torch.no_grad()
 def write_rows(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Write tensors [n, d] of float32 or float64 to `path` and flush to the disk.
+    """Write tensors [n, d] of float32, bfloat16 or float64 to `path` and flush to the disk.
 
     Returns:
         The sha256 of the file, in hex.
@@ -53,7 +53,8 @@ def write_rows(path: Path, tensors: Mapping[str, Tensor]) -> str:
             stream.write(part)
         for tensor in tensors.values():
             for tile in row_tiles(len(tensor), ROWS_AT_A_TIME):
-                rows = tensor[tile].detach().cpu().contiguous().numpy().data.cast("B")
+                # As bytes: numpy has no bfloat16.
+                rows = tensor[tile].detach().cpu().contiguous().view(torch.uint8).numpy().data
                 digest.update(rows)
                 stream.write(rows)
         stream.flush()

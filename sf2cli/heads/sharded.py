@@ -6,7 +6,8 @@ and scattered) and two scalars (summed). Nothing grows with the number of identi
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -14,21 +15,44 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sf2cli.errors import Sf2Error
+from sf2cli.heads.attach import attach
 from sf2cli.heads.initial import initialize_rows_
+from sf2cli.heads.kernels import choose_kernels
 from sf2cli.heads.partition import Partition
+from sf2cli.heads.precision import fast_products
 from sf2cli.heads.ranks import Ranks
+from sf2cli.heads.sampling import sampled_tiles
 from sf2cli.heads.sphereface2 import SphereFace2, initial_bias
-from sf2cli.heads.tiles import normalize_rows_, shard_loss
+from sf2cli.heads.tiles import (
+    Batch,
+    Consume,
+    Tile,
+    phase,
+    shard_pass,
+    tile_size_for,
+    whole_tiles,
+)
 
-TILE_SIZE = 1024
+DTYPES = (torch.float32, torch.bfloat16, torch.float64)
+
+
+class Pass(NamedTuple):
+    """One pass over all shards: the unit features of this rank [B, d], attached to the features;
+    the loss; and its gradients by the unit features (times the number of ranks) and the bias."""
+
+    unit: Tensor
+    loss: Tensor
+    grad_unit: Tensor
+    grad_bias: Tensor
 
 
 class ShardedHead(nn.Module):
     """K binary classifiers of which this rank owns one contiguous range.
 
-    `weight` [shard, d] holds this rank's rows, `bias` is a scalar that every rank holds alike.
-    Their gradients after `backward` are those of the whole loss: step them on each rank as they
-    are, with no averaging. The gradient computed by a forward serves one backward.
+    `weight` [shard, d] holds this rank's rows, always of unit length; `bias` is a scalar that
+    every rank holds alike. A training step is either `HeadSGD.one_pass`, or `forward`, `backward`
+    and `HeadSGD.step`, which keeps a gradient of the weight's size and so can accumulate or clip.
+    Gradients are those of the whole loss: step them on each rank as they are, with no averaging.
 
     Args:
         num_classes: K, over all ranks.
@@ -37,12 +61,18 @@ class ShardedHead(nn.Module):
         group: the ranks to cut over; default all, or this process alone where torch.distributed
             is not initialised.
         device: of weight and bias.
-        dtype: of weight, bias and all arithmetic: float32 or float64.
-        seed: of the initial weights, which do not depend on the number of ranks.
-        tile_size: classes worked on at a time; the largest temporaries are [global B, tile_size].
+        dtype: of weight and momentum. float32; bfloat16, which halves both and is rounded
+            stochastically; or float64, for tests.
+        products: type of the matrix products, or "fastest" for float32 or bfloat16 by a short
+            measurement; default `dtype`, and for bfloat16 the fastest. All else is computed in
+            float32 (float64 for float64).
+        negatives: share of the negatives to train on in each step, in (0, 1]; see sampling.py.
+        seed: of the initial weights, which do not depend on the number of ranks, and of sampling
+            and rounding.
+        tile_size: classes worked on at a time; default what fits the caches.
 
     Raises:
-        ValueError: a size below 1 or another dtype.
+        ValueError: a value out of range.
     """
 
     def __init__(
@@ -54,27 +84,41 @@ class ShardedHead(nn.Module):
         group: dist.ProcessGroup | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        products: torch.dtype | Literal["fastest"] | None = None,
+        negatives: float = 1.0,
         seed: int = 0,
-        tile_size: int = TILE_SIZE,
+        tile_size: int | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("embedding_size", embedding_size), ("tile_size", tile_size)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}; expected 1 or more")
-        if dtype not in (torch.float32, torch.float64):
-            raise ValueError(f"dtype is {dtype}; expected torch.float32 or torch.float64")
+        if embedding_size < 1:
+            raise ValueError(f"embedding_size is {embedding_size}; expected 1 or more")
+        if tile_size is not None and tile_size < 1:
+            raise ValueError(f"tile_size is {tile_size}; expected 1 or more")
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype is {dtype}; expected float32, bfloat16 or float64")
+        if not 0 < negatives <= 1:
+            raise ValueError(f"negatives is {negatives}; expected a share in (0, 1]")
         self.hp = hp
         self.ranks = Ranks.of(group)
         self.partition = Partition(num_classes, self.ranks.size)
-        self.tile_size = tile_size
+        self.negatives = negatives
+        self.seed = seed
+        self._tile_size = tile_size
+        device = torch.device(device)
+        if products == "fastest" or (products is None and dtype == torch.bfloat16):
+            chosen = self.ranks.agree(fast_products(device))
+        else:
+            chosen = products or dtype
+        self.products: torch.dtype = chosen
+        self.kernels = choose_kernels(device, dtype, hp)
         shard = torch.empty(
             self.partition.size(self.ranks.rank), embedding_size, device=device, dtype=dtype
         )
         initialize_rows_(shard, self.start, seed)
-        normalize_rows_(shard, tile_size)
         self.weight = nn.Parameter(shard)
+        exact = torch.promote_types(dtype, torch.float32)
         self.bias = nn.Parameter(
-            torch.tensor(initial_bias(hp, num_classes), device=device, dtype=dtype)
+            torch.tensor(initial_bias(hp, num_classes), device=device, dtype=exact)
         )
 
     @property
@@ -97,8 +141,15 @@ class ShardedHead(nn.Module):
         """One past the last class id of this rank."""
         return self.partition.stop(self.ranks.rank)
 
+    def tile_size(self, batch: int) -> int:
+        """Classes worked on at a time with a batch of that size over all ranks."""
+        if self._tile_size is not None:
+            return self._tile_size
+        row_bytes = (2 * self.weight.element_size() + self.products.itemsize) * self.embedding_size
+        return tile_size_for(row_bytes, 2 * batch * self.products.itemsize, self.weight.device)
+
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        """The loss over the batch of all ranks; collective. Renormalises the rows of `weight`.
+        """The loss over the batch of all ranks; collective.
 
         Args:
             features: [B, d] of this rank, any float type, not normalised; B the same on every rank.
@@ -107,41 +158,70 @@ class ShardedHead(nn.Module):
         Returns:
             A scalar, the same on every rank: the mean over the global batch of the sum over all K
             classifiers, times `loss_weight`. Its backward gives `features` this rank's part of the
-            gradient times the number of ranks, which averaging over data-parallel ranks expects.
+            gradient times the number of ranks, which averaging over data-parallel ranks expects,
+            and `weight` and `bias` theirs. It serves one backward.
 
         Raises:
             ValueError: shapes or types that do not fit, on any rank; raised on every rank.
-            Sf2Error: a label outside [0, K) on any rank; raised on every rank.
+            Sf2Error: a label outside [0, K) on any rank, raised on every rank; or sampled
+                negatives, which only `HeadSGD.one_pass` trains on.
+        """
+        if not torch.is_grad_enabled():
+            return self.run(features, labels, lambda tile, grad: None).loss
+        if self.negatives < 1:
+            raise Sf2Error(
+                f"negatives {self.negatives} with gradient accumulation: rows that are not drawn"
+                " would have to be told from rows with no gradient",
+                "Train on all negatives, or with gradient_accumulation_steps 1.",
+            )
+        grad_weight = torch.empty_like(self.weight, requires_grad=False)
+
+        def keep(tile: Tile, grad: Tensor) -> None:
+            grad_weight[tile.where] = grad
+
+        done = self.run(features, labels, keep)
+        return attach(
+            done.loss,
+            (done.unit, done.grad_unit),
+            (self.weight, grad_weight),
+            (self.bias, done.grad_bias),
+        )
+
+    def run(self, features: Tensor, labels: Tensor, consume: Consume, draw: int = 0) -> Pass:
+        """The pass behind `forward` and `HeadSGD.one_pass`; arguments and errors of `forward`.
+
+        Args:
+            consume: is given every tile with the gradient by its rows, and may step it.
+            draw: the seed of this step's sampling.
         """
         self._check_batch(features, labels)
         with torch.autocast(self.weight.device.type, enabled=False):
-            unit = F.normalize(features.to(self.weight))
-            return self._loss(unit, labels)
-
-    def _loss(self, unit: Tensor, labels: Tensor) -> Tensor:
-        batch = self.ranks.gather(unit.detach())
-        ids = self.ranks.gather(labels.to(unit.device)).cpu()
-        self._check_ids(ids)
-        normalize_rows_(self.weight, self.tile_size)
-        shard = shard_loss(
-            batch,
-            self.weight,
-            self.bias,
-            ids - self.start,
+            unit = F.normalize(features.to(self.bias.dtype))
+        with phase("communication"):
+            everyone = self.ranks.gather(unit.detach())
+            ids = self.ranks.gather(labels.to(unit.device))
+        known = ids.cpu()
+        self._check_ids(known)
+        shard = shard_pass(
+            Batch(everyone, ids - self.start, self.hp.loss_weight / len(everyone)),
+            self.weight.detach(),
+            self.bias.detach(),
             self.hp,
-            scale=self.hp.loss_weight / len(batch),
-            tile_size=self.tile_size,
-            gradients=torch.is_grad_enabled(),
+            self._tiles(len(everyone), known - self.start, draw),
+            consume,
+            kernels=self.kernels,
+            products=self.products,
         )
-        sums = self.ranks.sum_(shard.sums).to(unit.dtype)
-        loss, grad_bias = sums[0], sums[1]
-        if shard.grad_features is None or shard.grad_weight is None:
-            return loss
-        grad_unit = self.ranks.sum_and_scatter(shard.grad_features).mul_(self.ranks.size)
-        attached: Tensor = _Attach.apply(
-            unit, self.weight, self.bias, loss, [grad_unit, shard.grad_weight, grad_bias]
-        )
-        return attached
+        with phase("communication"):
+            sums = self.ranks.sum_(shard.sums).to(unit.dtype)
+            grad_unit = self.ranks.sum_and_scatter(shard.grad_features)
+        return Pass(unit, sums[0], grad_unit.mul_(self.ranks.size), sums[1])
+
+    def _tiles(self, batch: int, labels: Tensor, draw: int) -> Iterator[Tile]:
+        weight, tile_size = self.weight.detach(), self.tile_size(batch)
+        if self.negatives == 1 or not torch.is_grad_enabled():
+            return whole_tiles(weight, tile_size)
+        return sampled_tiles(weight, labels, self.negatives, tile_size, draw)
 
     def _check_batch(self, features: Tensor, labels: Tensor) -> None:
         """Agree with the other ranks that all hold batches that can be gathered."""
@@ -170,24 +250,3 @@ class ShardedHead(nn.Module):
                 f" takes 0 to {self.num_classes - 1}",
                 "Give the head as many identities as the training set has, or pack the set again.",
             )
-
-
-class _Attach(torch.autograd.Function):
-    """A loss whose gradients are known already: backward only multiplies them."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, unit: Tensor, weight: Tensor, bias: Tensor, loss: Tensor, grads: list[Tensor]
-    ) -> Tensor:
-        ctx.grads = grads
-        return loss.clone()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
-        # Scaled in place and let go: a copy of the weight's gradient is as large as the shard.
-        grads, ctx.grads = ctx.grads, None
-        if grads is None:
-            raise RuntimeError("a head's loss can be differentiated once; run forward again")
-        grad_unit, grad_weight, grad_bias = (grad.mul_(grad_loss) for grad in grads)
-        return grad_unit, grad_weight, grad_bias, None, None

@@ -171,9 +171,10 @@ def oracle_loss(
 
 
 class Part(NamedTuple):
-    """One half of the loss, summed, without `loss_weight` and the mean over the batch.
+    """One half of the loss per entry, without `loss_weight` and the mean over the batch.
 
-    `loss` is a scalar, `grad_cos` has the shape of the cosines, `grad_bias` is a scalar.
+    All three have the shape of the cosines: the loss, its derivative by the cosine, and its
+    derivative by the bias.
     """
 
     loss: Tensor
@@ -181,33 +182,27 @@ class Part(NamedTuple):
     grad_bias: Tensor
 
 
-def negatives(cos: Tensor, bias: Tensor, hp: SphereFace2, skip: tuple[Tensor, Tensor]) -> Part:
-    """The negatives' half for a tile of classes, with its derivatives in closed form.
+def negatives(cos: Tensor, bias: Tensor | float, hp: SphereFace2) -> Part:
+    """What classifiers make of features of other classes, with its derivatives in closed form.
 
     Args:
-        cos: [B, k], float32 or float64.
-        bias: scalar of the same type.
-        skip: rows and columns, [n] int64 each, of the entries that are positives; they add nothing
-            to the sums, and `grad_cos` is 0 there.
+        cos: float32 or float64, any shape.
+        bias: a scalar.
     """
-    logits = g(cos, hp.t).add_(hp.cosine_margin).mul_(hp.r).add_(bias)
-    # softplus and sigmoid of -inf are exactly 0.
-    logits[skip] = -math.inf
+    logits = hp.r * (g(cos, hp.t) + hp.cosine_margin) + bias
     factor = (1 - hp.lam) / hp.r
-    loss = softplus(logits).sum() * factor
-    push = torch.sigmoid_(logits).mul_(factor)
-    grad_bias = push.sum()
-    return Part(loss, push.mul_(hp.r).mul_(g_slope(cos, hp)), grad_bias)
+    push = torch.sigmoid(logits) * factor
+    return Part(softplus(logits) * factor, push * hp.r * g_slope(cos, hp), push)
 
 
-def positives(cos: Tensor, bias: Tensor, hp: SphereFace2) -> Part:
-    """The positives' half, with its derivatives in closed form.
+def positives(cos: Tensor, bias: Tensor | float, hp: SphereFace2) -> Part:
+    """What classifiers make of features of their own class, with its derivatives in closed form.
 
     Args:
-        cos: [n] cosine of each feature with its own class, float32 or float64.
-        bias: scalar of the same type.
+        cos: float32 or float64, any shape.
+        bias: a scalar.
     """
     logits = hp.r * (g(margin_cos(cos, hp), hp.t) - hp.cosine_margin) + bias
     factor = hp.lam / hp.r
     pull = torch.sigmoid(-logits) * -factor
-    return Part(softplus(-logits).sum() * factor, pull * hp.r * g_slope(cos, hp), pull.sum())
+    return Part(softplus(-logits) * factor, pull * hp.r * g_slope(cos, hp), pull)

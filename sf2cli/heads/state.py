@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
+from torch import Tensor
 
 from sf2cli.errors import Sf2Error
 from sf2cli.heads.optimizer import HeadSGD
@@ -46,6 +47,7 @@ class OptimizerSettings(BaseModel):
     lr: float
     momentum: float
     weight_decay: float
+    steps: int = Field(ge=0)
 
 
 class HeadManifest(BaseModel):
@@ -57,7 +59,7 @@ class HeadManifest(BaseModel):
     version: Literal[1] = 1
     num_classes: int = Field(gt=0)
     embedding_size: int = Field(gt=0)
-    dtype: Literal["float32", "float64"]
+    dtype: Literal["float32", "bfloat16", "float64"]
     files: list[RowFile]
     bias: float
     bias_momentum: float
@@ -99,7 +101,7 @@ def save_head(
         manifest = HeadManifest(
             num_classes=head.num_classes,
             embedding_size=head.embedding_size,
-            dtype="float64" if head.weight.element_size() == 8 else "float32",
+            dtype=str(head.weight.dtype).removeprefix("torch."),
             files=files,
             bias=head.bias.item(),
             bias_momentum=optimizer.bias_momentum.item(),
@@ -108,6 +110,7 @@ def save_head(
                 lr=optimizer.lr,
                 momentum=optimizer.momentum,
                 weight_decay=optimizer.weight_decay,
+                steps=optimizer.steps,
             ),
             identities=identities,
         )
@@ -120,12 +123,19 @@ def _save_rows(folder: Path, head: ShardedHead, optimizer: HeadSGD) -> _Outcome:
         return _Outcome(None, None)
     path = folder / f"rows-{head.start:09d}-{head.stop:09d}.safetensors"
     try:
-        digest = write_rows(path, {"weight": head.weight, "momentum": optimizer.weight_momentum})
+        digest = write_rows(path, _row_tensors(head, optimizer))
         size = path.stat().st_size
     except OSError as error:
         return _Outcome(None, f"{path}: cannot be written ({error.strerror})")
     entry = {"start": head.start, "stop": head.stop, "file": path.name}
     return _Outcome({**entry, "bytes": size, "sha256": digest}, None)
+
+
+def _row_tensors(head: ShardedHead, optimizer: HeadSGD | None) -> dict[str, Tensor]:
+    tensors = {"weight": head.weight.data}
+    if optimizer is not None and optimizer.weight_momentum is not None:
+        tensors["momentum"] = optimizer.weight_momentum
+    return tensors
 
 
 def _write_manifest(path: Path, manifest: HeadManifest) -> Sf2Error | None:
@@ -177,6 +187,7 @@ def load_head(folder: Path, head: ShardedHead, optimizer: HeadSGD | None = None)
     try:
         manifest = read_head_manifest(folder)
         _check_sizes(folder / MANIFEST, manifest, head)
+        _check_momentum(folder / MANIFEST, manifest, optimizer)
         for entry in manifest.files[head.ranks.rank :: head.ranks.size]:
             _check_file(folder / entry.file, entry)
     except Sf2Error as error:
@@ -191,6 +202,7 @@ def load_head(folder: Path, head: ShardedHead, optimizer: HeadSGD | None = None)
     head.bias.data.fill_(manifest.bias)
     if optimizer is not None:
         optimizer.bias_momentum.fill_(manifest.bias_momentum)
+        optimizer.steps = manifest.optimizer.steps
     return manifest
 
 
@@ -202,6 +214,15 @@ def _check_sizes(path: Path, manifest: HeadManifest, head: ShardedHead) -> None:
                 f"{path}: {name} is {saved}, this run's head has {wanted}",
                 "Use the training set and the recipe that the head was saved with.",
             )
+
+
+def _check_momentum(path: Path, manifest: HeadManifest, optimizer: HeadSGD | None) -> None:
+    wanted = optimizer is not None and optimizer.weight_momentum is not None
+    if wanted and not manifest.optimizer.momentum:
+        raise Sf2Error(
+            f"{path}: saved without momentum, this run keeps it",
+            "Set optimizer.momentum to 0, as in the run that saved it.",
+        )
 
 
 def _check_file(path: Path, entry: RowFile) -> None:
@@ -218,9 +239,7 @@ def _check_file(path: Path, entry: RowFile) -> None:
 def _load_rows(
     folder: Path, manifest: HeadManifest, head: ShardedHead, optimizer: HeadSGD | None
 ) -> None:
-    tensors = {"weight": head.weight.data}
-    if optimizer is not None:
-        tensors["momentum"] = optimizer.weight_momentum
+    tensors = _row_tensors(head, optimizer)
     for entry in manifest.files:
         first, last = max(entry.start, head.start), min(entry.stop, head.stop)
         if first >= last:

@@ -1,32 +1,72 @@
-"""One rank's share of the SphereFace2 loss, a tile of identities at a time.
+"""One pass over a rank's identities, a tile at a time while the tile is in cache.
 
-The classifiers do not compete, so the gradient of a logit is known as soon as the logit is: a
-tile's forward and backward are done together and its [B, tile] matrix is dropped before the next.
+The classifiers do not compete, so the gradient of a logit is known as soon as the logit is. A
+tile's cosines, loss, feature and weight gradients and its SGD step are done before the next tile
+is touched: nothing of size B x K exists, and with `HeadSGD.one_pass` no gradient of W's size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.profiler import record_function
 
-from sf2cli.heads.sphereface2 import SphereFace2, negatives, positives
+from sf2cli.heads.kernels import Kernels, Targets
+from sf2cli.heads.sphereface2 import SphereFace2, positives
+
+_MIN_TILE, _MAX_TILE = 64, 16384
+_CPU_BUDGET, _OTHER_BUDGET = 4 << 20, 64 << 20
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Some rows of a shard.
+
+    Args:
+        where: a slice of the shard, or ascending int64 ids in it.
+        first: the number of the tile's first row; the others follow.
+        rows: [k, d], a view of the shard or, with ids, a copy.
+        row_weight: [k] factors on the rows' negatives; None for 1.
+    """
+
+    where: slice | Tensor
+    first: int
+    rows: Tensor
+    row_weight: Tensor | None
+
+
+Consume = Callable[[Tile, Tensor], None]
+"""Takes a tile and the gradient by its rows [k, d], in the type of the products."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The whole batch as a shard sees it.
+
+    Args:
+        unit: [B, d] features of unit length, float32 or float64.
+        labels: [B] int64 relative to the shard's first class; outside [0, shard) another shard
+            holds the positive.
+        scale: factor on every derivative: loss weight over batch size.
+    """
+
+    unit: Tensor
+    labels: Tensor
+    scale: float
 
 
 class ShardLoss(NamedTuple):
-    """The loss of one shard's classifiers on a batch, and its derivatives.
-
-    `sums` [2] float64 holds the loss and dL/db. `grad_features` [B, d] is with respect to the
-    normalised features, `grad_weight` is [shard, d]; both None where no gradient was asked for.
-    """
+    """The loss of one shard's classifiers: `sums` [2] float64 holds the loss and dL/db,
+    `grad_features` [B, d] is with respect to the unit features."""
 
     sums: Tensor
-    grad_features: Tensor | None
-    grad_weight: Tensor | None
+    grad_features: Tensor
 
 
 def row_tiles(rows: int, tile_size: int) -> Iterator[slice]:
@@ -35,72 +75,108 @@ def row_tiles(rows: int, tile_size: int) -> Iterator[slice]:
         yield slice(start, min(start + tile_size, rows))
 
 
-@torch.no_grad()
-def normalize_rows_(weight: Tensor, tile_size: int) -> None:
-    """Bring every row of `weight` [shard, d] to unit length, in place."""
-    for tile in row_tiles(len(weight), tile_size):
-        weight[tile] = F.normalize(weight[tile])
+def whole_tiles(weight: Tensor, tile_size: int) -> Iterator[Tile]:
+    """Every row of `weight` [shard, d], once and in order."""
+    for where in row_tiles(len(weight), tile_size):
+        yield Tile(where, where.start, weight[where], None)
 
 
-@torch.no_grad()
-def shard_loss(
-    features: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    labels: Tensor,
-    hp: SphereFace2,
-    *,
-    scale: float,
-    tile_size: int,
-    gradients: bool,
-) -> ShardLoss:
-    """The loss of one shard's classifiers on the whole batch.
+def tile_size_for(row_bytes: int, cosine_bytes: int, device: torch.device) -> int:
+    """How many rows keep a tile's matrices in cache, a power of two.
 
     Args:
-        features: [B, d] of unit length, float32 or float64.
-        weight: [shard, d] of unit length, same type.
-        bias: scalar, same type.
-        labels: [B] int64 on the CPU, relative to the shard's first class; a value outside
-            [0, shard) says that another shard holds the positive.
-        scale: factor on the loss and so on every derivative: loss weight over batch size.
-        tile_size: classes at a time; the largest temporaries are [B, tile_size].
-        gradients: whether to compute the derivatives by features and weight.
+        row_bytes: of a row's weight, momentum and gradient together.
+        cosine_bytes: of a row's cosines and their gradients, over the whole batch.
+        device: for a CPU its second-level cache counts; elsewhere a tile has 64 MiB.
     """
+    budget = _OTHER_BUDGET if device.type != "cpu" else max(_CPU_BUDGET, 4 * _second_level_cache())
+    fitting = max(1, budget // (row_bytes + cosine_bytes))
+    return min(max(1 << (fitting.bit_length() - 1), _MIN_TILE), _MAX_TILE)
+
+
+def _second_level_cache() -> int:
+    try:
+        return max(0, os.sysconf("SC_LEVEL2_CACHE_SIZE"))
+    except (ValueError, OSError):
+        return 0
+
+
+def phase(name: str) -> AbstractContextManager[object]:
+    """A label `sf2.NAME` for torch.profiler; nothing where no profiler runs."""
+    return record_function(f"sf2.{name}") if torch.autograd._profiler_enabled() else nullcontext()
+
+
+@torch.no_grad()
+def shard_pass(
+    batch: Batch,
+    weight: Tensor,
+    bias: Tensor,
+    hp: SphereFace2,
+    tiles: Iterator[Tile],
+    consume: Consume,
+    *,
+    kernels: Kernels,
+    products: torch.dtype,
+) -> ShardLoss:
+    """Loss and derivatives of one shard's classifiers; each tile goes to `consume` when done.
+
+    No temporary is larger than a tile, and no device is waited for inside the loop.
+
+    Args:
+        batch: features and labels of all ranks.
+        weight: [shard, d], rows of unit length.
+        bias: scalar of the features' type.
+        hp: the loss.
+        tiles: of `weight`; a tile's rows may change once the next tile is asked for.
+        consume: uses the weight gradient, and may change the tile's rows in `weight`.
+        kernels: the element-wise work.
+        products: type of the matrix products. The positives' cosines are in the features' type
+            in any case.
+    """
+    unit, scale = batch.unit, batch.scale
     # Summed in float64: over millions of classes the addends of late tiles would be rounded away.
     sums = torch.zeros(2, dtype=torch.float64, device=weight.device)
-    grad_features = torch.zeros_like(features) if gradients else None
-    grad_weight = torch.empty_like(weight) if gradients else None
-    scaled_features = features * scale
-    tiles = row_tiles(len(weight), tile_size)
-    owned = _positives_of_tiles(labels, len(weight), tile_size, weight.device)
-    for tile, (rows, columns) in zip(tiles, owned, strict=True):
-        cos = features @ weight[tile].T
-        positive = positives(cos[rows, columns], bias, hp)
-        negative = negatives(cos, bias, hp, skip=(rows, columns))
-        sums[0] += positive.loss + negative.loss
-        sums[1] += positive.grad_bias + negative.grad_bias
-        if grad_features is not None and grad_weight is not None:
-            grad_cos = negative.grad_cos
-            grad_cos[rows, columns] = positive.grad_cos
-            grad_features.addmm_(grad_cos, weight[tile])
-            torch.mm(grad_cos.T, scaled_features, out=grad_weight[tile])
-    if grad_features is not None:
-        grad_features.mul_(scale)
-    return ShardLoss(sums * scale, grad_features, grad_weight)
+    grad_features = torch.zeros_like(unit)
+    if not len(weight):
+        return ShardLoss(sums, grad_features)
+    own_grad = _own_gradients(batch, weight, bias, hp, sums)
+    # The batch mean and the loss weight go with the features into the weight gradient.
+    inputs, scaled = unit.to(products), (unit * scale).to(products)
+    for tile in tiles:
+        with phase("product"):
+            rows = tile.rows.to(products)
+            cos = rows @ inputs.T
+        with phase("elementwise"):
+            targets = Targets(_row_numbers(tile, batch.labels), own_grad)
+            grad_cos = torch.empty_like(cos)
+            loss, push = kernels.negatives(
+                cos, grad_cos, targets, tile.first, tile.row_weight, bias, hp
+            )
+            sums[0] += loss.sum(dtype=torch.float64)
+            sums[1] += push.sum(dtype=torch.float64)
+        with phase("product"):
+            grad_features += grad_cos.T @ rows
+            grad_rows = grad_cos @ scaled
+        with phase("update"):
+            consume(tile, grad_rows)
+    return ShardLoss(sums * scale, grad_features.mul_(scale))
 
 
-def _positives_of_tiles(
-    labels: Tensor, shard: int, tile_size: int, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """For every tile the rows and the columns within the tile that hold a positive.
+def _own_gradients(
+    batch: Batch, weight: Tensor, bias: Tensor, hp: SphereFace2, sums: Tensor
+) -> Tensor:
+    """The positives' derivatives by their cosines [B], their loss added to `sums`."""
+    here = (batch.labels >= 0) & (batch.labels < len(weight))
+    own_rows = weight[batch.labels.clamp(0, len(weight) - 1)].to(batch.unit.dtype)
+    part = positives((own_rows * batch.unit).sum(1), bias, hp)
+    sums[0] += part.loss.masked_fill(~here, 0).sum(dtype=torch.float64)
+    sums[1] += part.grad_bias.masked_fill(~here, 0).sum(dtype=torch.float64)
+    return part.grad_cos
 
-    Sorted once on the CPU, so that no tile waits for the device to count its positives.
-    """
-    rows = ((labels >= 0) & (labels < shard)).nonzero().squeeze(1)
-    rows = rows[labels[rows].argsort(stable=True)]
-    classes = labels[rows]
-    starts = torch.arange(0, shard + tile_size, tile_size)
-    bounds = torch.searchsorted(classes, starts).tolist()
-    rows, columns = rows.to(device), (classes % tile_size).to(device)
-    for first, last in pairwise(bounds):
-        yield rows[first:last], columns[first:last]
+
+def _row_numbers(tile: Tile, labels: Tensor) -> Tensor:
+    """The numbers of the labels' rows, which for chosen rows are not their ids; -1 for none."""
+    if isinstance(tile.where, slice):
+        return labels
+    place = torch.searchsorted(tile.where, labels).clamp(max=len(tile.where) - 1)
+    return (place + tile.first).masked_fill(tile.where[place] != labels, -1)

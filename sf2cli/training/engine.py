@@ -31,9 +31,16 @@ from sf2cli.training.world import World
 
 def head_settings(recipe: Recipe) -> SphereFace2:
     """The recipe's head section as the head's own settings."""
-    values = recipe.head.model_dump()
-    del values["loss"]
+    values = recipe.head.model_dump(exclude={"loss", "storage", "negatives"})
     return SphereFace2(**values)
+
+
+def head_storage(recipe: Recipe) -> dict[str, Any]:
+    """How the recipe's head is kept and computed, as arguments of `ShardedHead`."""
+    dtype = torch.bfloat16 if recipe.head.storage == "bf16" else torch.float32
+    products = torch.float32 if recipe.precision == "fp32" else "fastest"
+    negatives = 1.0 if recipe.head.negatives == "all" else recipe.head.negatives
+    return {"dtype": dtype, "products": products, "negatives": negatives}
 
 
 def new_backbone(recipe: Recipe) -> nn.Module:
@@ -89,6 +96,7 @@ class TrainingEngine:
             recipe.backbone.embedding_size,
             head_settings(recipe),
             device=world.device,
+            **head_storage(recipe),
             seed=recipe.seed,
         )
         self.head_optimizer = HeadSGD(
@@ -127,13 +135,18 @@ class TrainingEngine:
             loss = self._head_half(features, ids.to(self._device))
             total += loss.detach().to(total.dtype)
             self.deepspeed.step()
-        self.head_optimizer.step()
-        self.head_optimizer.zero_grad()
+        if self._accumulation > 1:
+            self.head_optimizer.step()
+            self.head_optimizer.zero_grad()
         return total
 
     def _head_half(self, features: Tensor, labels: Tensor) -> Tensor:
         cut = features.detach().float().requires_grad_()
-        loss: Tensor = self.head(cut, labels) / self._accumulation
+        loss: Tensor
+        if self._accumulation > 1:
+            loss = self.head(cut, labels) / self._accumulation
+        else:
+            loss = self.head_optimizer.one_pass(cut, labels)
         loss.backward()
         assert cut.grad is not None
         surrogate = (features.float() * cut.grad).sum()

@@ -46,7 +46,7 @@ def trajectory(name, tile_size=7):
     )
     rows = slice(head.start, head.stop)
     with torch.no_grad():
-        head.weight.copy_(weight[rows])
+        head.weight.copy_(torch.nn.functional.normalize(weight[rows]))
         head.bias.fill_(float(data["bias_init"]))
     sgd = HeadSGD(head, float(data["lr"]), float(data["momentum"]), float(data["weight_decay"]))
     worst = 0.0
@@ -71,9 +71,14 @@ def trajectory(name, tile_size=7):
         compare(features.grad * copies / world, data["grad_features"][step][own])
         compare(head.weight.grad, data["grad_weight"][step][rows])
         compare(head.bias.grad, data["grad_bias"][step])
+        before = head.weight.detach().clone()
         sgd.step()
         sgd.zero_grad()
-    compare(head.weight.detach(), data["weight_final"][rows])
+    # The official rows are renormalised before the next step, ours in the same one.
+    compare(before - sgd.lr * sgd.weight_momentum, data["weight_final"][rows])
+    compare(
+        head.weight.detach(), torch.nn.functional.normalize(before - sgd.lr * sgd.weight_momentum)
+    )
     compare(head.bias.item(), data["bias_final"])
     return worst
 

@@ -73,7 +73,7 @@ def plain_torch(pieces):
         sgd.step()
         losses.append(loss.item())
     parameters = {name: value.detach().numpy() for name, value in backbone.named_parameters()}
-    return parameters, weight.detach().numpy(), losses
+    return parameters, F.normalize(weight.detach()).numpy(), losses
 
 
 def new_engine(stage, accumulation=1, backbone=None):

@@ -1,0 +1,204 @@
+"""The element-wise work on a tile of identities, in torch or compiled; both give the same numbers.
+
+`negatives` turns cosines into gradients, `update` turns weight gradients into new weights. The
+matrix products around them are torch's own either way.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sf2cli.heads import compiled, sphereface2
+from sf2cli.heads.rounding import noise, stochastic_bfloat16
+from sf2cli.heads.sphereface2 import SphereFace2
+
+_COMPILED_EXPONENTS = (1, 2, 3, 4)
+_COMPILED_DTYPES = (torch.float32, torch.bfloat16)
+
+
+class Targets(NamedTuple):
+    """Which samples belong to which row: labels int64 [B] in the numbering of `first`, and the
+    derivative of the loss by each sample's own cosine, [B] in the precision of the sums."""
+
+    labels: Tensor
+    own_grad: Tensor
+
+
+class SGDStep(NamedTuple):
+    """One step of momentum SGD; `seed` (32 bits) is for the rounding to bfloat16."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    seed: int
+
+
+class Kernels(Protocol):
+    """What a tile pass needs done."""
+
+    name: str
+
+    def negatives(
+        self,
+        cos: Tensor,
+        grad: Tensor,
+        targets: Targets,
+        first: int,
+        row_weight: Tensor | None,
+        bias: Tensor,
+        hp: SphereFace2,
+    ) -> tuple[Tensor, Tensor]:
+        """Derivatives by the cosines of rows `first` ..., without loss weight and batch mean.
+
+        Args:
+            cos: [k, B].
+            grad: [k, B] of the same type; filled, with `own_grad` where a sample is the row's own.
+            targets: the positives.
+            first: the number of the tile's first row.
+            row_weight: [k] factors on the rows' negatives, in the precision of the sums.
+            bias: scalar.
+            hp: the loss.
+
+        Returns:
+            The negatives' loss and its derivative by the bias, summed over the batch, [k] each.
+        """
+
+    def update(
+        self, weight: Tensor, momentum: Tensor | None, grad: Tensor, first: int, step: SGDStep
+    ) -> None:
+        """One SGD step on rows `first` ..., in place, after which they have unit length.
+
+        Args:
+            weight: [k, d] of unit length; rounded stochastically if bfloat16.
+            momentum: [k, d] of the same type, or None if none is kept.
+            grad: [k, d] with respect to the unit rows.
+            first: the number of the first row, for the rounding's noise.
+            step: the settings.
+        """
+
+
+class TorchKernels:
+    """The kernels in plain torch, on any device and also in float64."""
+
+    name = "torch"
+
+    def negatives(
+        self,
+        cos: Tensor,
+        grad: Tensor,
+        targets: Targets,
+        first: int,
+        row_weight: Tensor | None,
+        bias: Tensor,
+        hp: SphereFace2,
+    ) -> tuple[Tensor, Tensor]:
+        rows = torch.arange(first, first + len(cos), device=cos.device)
+        own = rows[:, None] == targets.labels
+        part = sphereface2.negatives(cos.to(bias.dtype), bias, hp)
+        loss, by_cos, push = (values.masked_fill(own, 0) for values in part)
+        if row_weight is not None:
+            loss, by_cos, push = (values * row_weight[:, None] for values in (loss, by_cos, push))
+        grad.copy_(torch.where(own, targets.own_grad, by_cos))
+        return loss.sum(1), push.sum(1)
+
+    def update(
+        self, weight: Tensor, momentum: Tensor | None, grad: Tensor, first: int, step: SGDStep
+    ) -> None:
+        exact = torch.promote_types(weight.dtype, torch.float32)
+        rows = weight.to(exact)
+        moved = grad.to(exact) + step.weight_decay * rows
+        if momentum is not None:
+            moved += step.momentum * momentum.to(exact)
+        rows = F.normalize(rows - step.lr * moved)
+        if weight.dtype == torch.bfloat16:
+            bits = noise(first, len(weight), weight.shape[1], step.seed, weight.device)
+            rows = stochastic_bfloat16(rows, bits & 0xFFFF)
+            moved = stochastic_bfloat16(moved, bits >> 16)
+        weight.copy_(rows)
+        if momentum is not None:
+            momentum.copy_(moved)
+
+
+class TorchCompiledKernels(TorchKernels):
+    """The same functions through torch.compile, for devices other than a CPU."""
+
+    name = "torch.compile"
+
+    def __init__(self) -> None:
+        self.negatives = torch.compile(super().negatives)  # type: ignore[method-assign]
+        self.update = torch.compile(super().update)  # type: ignore[method-assign]
+
+
+class CppKernels:
+    """The kernels of kernels.cpp: float32 and bfloat16 on a CPU, t = 1 ... 4.
+
+    Raises:
+        BuildError: they cannot be built here.
+    """
+
+    name = "c++"
+
+    def __init__(self) -> None:
+        self._library = compiled.load()
+
+    def negatives(
+        self,
+        cos: Tensor,
+        grad: Tensor,
+        targets: Targets,
+        first: int,
+        row_weight: Tensor | None,
+        bias: Tensor,
+        hp: SphereFace2,
+    ) -> tuple[Tensor, Tensor]:
+        rows, batch = cos.shape
+        loss, push = torch.empty(2, rows)
+        arguments = compiled.Negatives(
+            *(_pointer(tensor) for tensor in (cos, grad, loss, push)),
+            *(_pointer(tensor) for tensor in (*targets, row_weight)),
+            *(first, rows, batch),
+            *(bias.item(), hp.r, hp.cosine_margin, (1 - hp.lam) / hp.r),
+        )
+        self._library.sf2_negatives(
+            ctypes.byref(arguments),
+            cos.dtype == torch.bfloat16,
+            int(hp.t),
+            hp.gradient == "full",
+        )
+        return loss, push
+
+    def update(
+        self, weight: Tensor, momentum: Tensor | None, grad: Tensor, first: int, step: SGDStep
+    ) -> None:
+        arguments = compiled.Update(
+            *(_pointer(tensor) for tensor in (weight, momentum, grad)),
+            *(first, *weight.shape),
+            *(step.lr, step.momentum, step.weight_decay, step.seed),
+        )
+        self._library.sf2_update(
+            ctypes.byref(arguments), weight.dtype == torch.bfloat16, grad.dtype == torch.bfloat16
+        )
+
+
+def choose_kernels(device: torch.device, dtype: torch.dtype, hp: SphereFace2) -> Kernels:
+    """The fastest kernels that serve a head on `device` with rows of `dtype`."""
+    if device.type != "cpu":
+        return TorchCompiledKernels()
+    if dtype not in _COMPILED_DTYPES or hp.t not in _COMPILED_EXPONENTS:
+        return TorchKernels()
+    try:
+        return CppKernels()
+    except compiled.BuildError:
+        return TorchKernels()
+
+
+def _pointer(tensor: Tensor | None) -> int | None:
+    if tensor is None:
+        return None
+    assert tensor.is_contiguous()
+    return tensor.data_ptr()
