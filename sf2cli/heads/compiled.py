@@ -21,6 +21,7 @@ SOURCE = Path(__file__).with_name("kernels.cpp")
 _FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC"),
     *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
+    *(("-mprefer-vector-width=512",) if platform.machine() == "x86_64" else ()),
 )
 _TIMEOUT_S = 120
 

@@ -69,8 +69,7 @@ inline float exp_of_negative(float x) {
 inline float log1p_of_unit(float e) {
     float s = e / (2.0f + e);
     float q = s * s;
-    float p = 1.0f / 15;
-    p = p * q + 1.0f / 13;
+    float p = 1.0f / 13;
     p = p * q + 1.0f / 11;
     p = p * q + 1.0f / 9;
     p = p * q + 1.0f / 7;
@@ -91,7 +90,7 @@ struct Negatives {
     void* grad;
     float* loss;
     float* push;
-    const int64_t* labels;
+    const int32_t* labels;
     const float* own_grad;
     const float* row_weight;  // null: every row counts once
     int64_t first, rows, batch;
@@ -100,27 +99,32 @@ struct Negatives {
 
 template <typename X, int T, bool FULL>
 void negatives(const Negatives& a) {
+    // Copies: a store through grad might change what a reference leads to.
+    const float r = a.r, bias = a.bias, margin = a.margin;
+    const int32_t* labels = a.labels;
+    const float* own_grad = a.own_grad;
+    const int64_t batch = a.batch;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < a.rows; ++i) {
-        const X* cos = static_cast<const X*>(a.cos) + i * a.batch;
-        X* grad = static_cast<X*>(a.grad) + i * a.batch;
+        const X* cos = static_cast<const X*>(a.cos) + i * batch;
+        X* grad = static_cast<X*>(a.grad) + i * batch;
         const float weight = a.row_weight ? a.row_weight[i] : 1.0f;
-        const float scale = a.factor * a.r * weight;
-        const int64_t own_label = a.first + i;
+        const float scale = a.factor * r * weight;
+        const int32_t own_label = static_cast<int32_t>(a.first + i);
         float loss = 0.0f, push = 0.0f;
 #pragma omp simd reduction(+ : loss, push)
-        for (int64_t j = 0; j < a.batch; ++j) {
+        for (int64_t j = 0; j < batch; ++j) {
             float base = (load(cos[j]) + 1.0f) * 0.5f;
             base = base < 0.0f ? 0.0f : base;
-            float u = a.r * (2.0f * power<T>(base) - 1.0f + a.margin) + a.bias;
+            float u = r * (2.0f * power<T>(base) - 1.0f + margin) + bias;
             float e = exp_of_negative(-std::fabs(u));
             float sigmoid = (u >= 0.0f ? 1.0f : e) / (1.0f + e);
             float softplus = (u > 0.0f ? u : 0.0f) + log1p_of_unit(e);
             float slope = FULL ? T * power<T - 1>(base) : 1.0f;
-            bool own = a.labels[j] == own_label;
+            bool own = labels[j] == own_label;
             loss += own ? 0.0f : softplus;
             push += own ? 0.0f : sigmoid;
-            store_nearest(own ? a.own_grad[j] : sigmoid * slope * scale, &grad[j]);
+            store_nearest(own ? own_grad[j] : sigmoid * slope * scale, &grad[j]);
         }
         a.loss[i] = loss * a.factor * weight;
         a.push[i] = push * a.factor * weight;
@@ -148,6 +152,8 @@ struct Update {
 
 template <typename W, typename G>
 void update(const Update& a) {
+    const float lr = a.lr, mu = a.mu, decay = a.decay;
+    const int64_t width = a.width;
 #pragma omp parallel
     {
         std::vector<float> next(a.width), moved(a.width);
@@ -155,30 +161,30 @@ void update(const Update& a) {
         float* buffer = moved.data();
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < a.rows; ++i) {
-            W* weight = static_cast<W*>(a.weight) + i * a.width;
-            W* momentum = a.momentum ? static_cast<W*>(a.momentum) + i * a.width : nullptr;
-            const G* grad = static_cast<const G*>(a.grad) + i * a.width;
+            W* weight = static_cast<W*>(a.weight) + i * width;
+            W* momentum = a.momentum ? static_cast<W*>(a.momentum) + i * width : nullptr;
+            const G* grad = static_cast<const G*>(a.grad) + i * width;
             float square = 0.0f;
             if (momentum) {
 #pragma omp simd reduction(+ : square)
-                for (int64_t j = 0; j < a.width; ++j) {
+                for (int64_t j = 0; j < width; ++j) {
                     float w = load(weight[j]);
-                    buffer[j] = a.mu * load(momentum[j]) + load(grad[j]) + a.decay * w;
-                    raw[j] = w - a.lr * buffer[j];
+                    buffer[j] = mu * load(momentum[j]) + load(grad[j]) + decay * w;
+                    raw[j] = w - lr * buffer[j];
                     square += raw[j] * raw[j];
                 }
             } else {
 #pragma omp simd reduction(+ : square)
-                for (int64_t j = 0; j < a.width; ++j) {
+                for (int64_t j = 0; j < width; ++j) {
                     float w = load(weight[j]);
-                    raw[j] = w - a.lr * (load(grad[j]) + a.decay * w);
+                    raw[j] = w - lr * (load(grad[j]) + decay * w);
                     square += raw[j] * raw[j];
                 }
             }
             const float inverse = 1.0f / std::fmax(std::sqrt(square), 1e-12f);
             const uint32_t row_seed = mix(mix(static_cast<uint32_t>(a.first + i)) ^ a.seed);
 #pragma omp simd
-            for (int64_t j = 0; j < a.width; ++j) {
+            for (int64_t j = 0; j < width; ++j) {
                 uint32_t noise = mix(row_seed + static_cast<uint32_t>(j) * 0x9e3779b9u);
                 store_stochastic(raw[j] * inverse, noise & 0xffffu, &weight[j]);
                 if (momentum) store_stochastic(buffer[j], noise >> 16, &momentum[j]);

@@ -22,7 +22,7 @@ _COMPILED_DTYPES = (torch.float32, torch.bfloat16)
 
 
 class Targets(NamedTuple):
-    """Which samples belong to which row: labels int64 [B] in the numbering of `first`, and the
+    """Which samples belong to which row: labels int32 [B] in the numbering of `first`, and the
     derivative of the loss by each sample's own cosine, [B] in the precision of the sums."""
 
     labels: Tensor
@@ -52,7 +52,7 @@ class Kernels(Protocol):
         row_weight: Tensor | None,
         bias: Tensor,
         hp: SphereFace2,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         """Derivatives by the cosines of rows `first` ..., without loss weight and batch mean.
 
         Args:
@@ -65,7 +65,7 @@ class Kernels(Protocol):
             hp: the loss.
 
         Returns:
-            The negatives' loss and its derivative by the bias, summed over the batch, [k] each.
+            [2, k]: the negatives' loss and its derivative by the bias, summed over the batch.
         """
 
     def update(
@@ -96,7 +96,7 @@ class TorchKernels:
         row_weight: Tensor | None,
         bias: Tensor,
         hp: SphereFace2,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         rows = torch.arange(first, first + len(cos), device=cos.device)
         own = rows[:, None] == targets.labels
         part = sphereface2.negatives(cos.to(bias.dtype), bias, hp)
@@ -104,7 +104,7 @@ class TorchKernels:
         if row_weight is not None:
             loss, by_cos, push = (values * row_weight[:, None] for values in (loss, by_cos, push))
         grad.copy_(torch.where(own, targets.own_grad, by_cos))
-        return loss.sum(1), push.sum(1)
+        return torch.stack((loss.sum(1), push.sum(1)))
 
     def update(
         self, weight: Tensor, momentum: Tensor | None, grad: Tensor, first: int, step: SGDStep
@@ -155,11 +155,11 @@ class CppKernels:
         row_weight: Tensor | None,
         bias: Tensor,
         hp: SphereFace2,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         rows, batch = cos.shape
-        loss, push = torch.empty(2, rows)
+        sums = torch.empty(2, rows)
         arguments = compiled.Negatives(
-            *(_pointer(tensor) for tensor in (cos, grad, loss, push)),
+            *(_pointer(tensor) for tensor in (cos, grad, sums[0], sums[1])),
             *(_pointer(tensor) for tensor in (*targets, row_weight)),
             *(first, rows, batch),
             *(bias.item(), hp.r, hp.cosine_margin, (1 - hp.lam) / hp.r),
@@ -170,7 +170,7 @@ class CppKernels:
             int(hp.t),
             hp.gradient == "full",
         )
-        return loss, push
+        return sums
 
     def update(
         self, weight: Tensor, momentum: Tensor | None, grad: Tensor, first: int, step: SGDStep

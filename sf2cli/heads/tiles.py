@@ -106,6 +106,19 @@ def phase(name: str) -> AbstractContextManager[object]:
     return record_function(f"sf2.{name}") if torch.autograd._profiler_enabled() else nullcontext()
 
 
+class _Scratch:
+    """A tile's matrices, kept for the next one: fresh pages cost more than filling them."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self._dtype, self._device = dtype, device
+        self._kept: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, rows: int, width: int) -> Tensor:
+        if name not in self._kept or len(self._kept[name]) < rows:
+            self._kept[name] = torch.empty(rows, width, dtype=self._dtype, device=self._device)
+        return self._kept[name][:rows]
+
+
 @torch.no_grad()
 def shard_pass(
     batch: Batch,
@@ -140,23 +153,24 @@ def shard_pass(
     if not len(weight):
         return ShardLoss(sums, grad_features)
     own_grad = _own_gradients(batch, weight, bias, hp, sums)
+    labels = batch.labels.to(torch.int32)
     # The batch mean and the loss weight go with the features into the weight gradient.
     inputs, scaled = unit.to(products), (unit * scale).to(products)
+    scratch = _Scratch(products, weight.device)
     for tile in tiles:
         with phase("product"):
             rows = tile.rows.to(products)
-            cos = rows @ inputs.T
+            cos = scratch("cos", len(rows), len(unit))
+            torch.mm(rows, inputs.T, out=cos)
         with phase("elementwise"):
-            targets = Targets(_row_numbers(tile, batch.labels), own_grad)
-            grad_cos = torch.empty_like(cos)
-            loss, push = kernels.negatives(
-                cos, grad_cos, targets, tile.first, tile.row_weight, bias, hp
-            )
-            sums[0] += loss.sum(dtype=torch.float64)
-            sums[1] += push.sum(dtype=torch.float64)
+            targets = Targets(_row_numbers(tile, labels), own_grad)
+            grad_cos = scratch("grad_cos", len(rows), len(unit))
+            found = kernels.negatives(cos, grad_cos, targets, tile.first, tile.row_weight, bias, hp)
+            sums += found.sum(1, dtype=torch.float64)
         with phase("product"):
             grad_features += grad_cos.T @ rows
-            grad_rows = grad_cos @ scaled
+            grad_rows = scratch("grad_rows", *rows.shape)
+            torch.mm(grad_cos, scaled, out=grad_rows)
         with phase("update"):
             consume(tile, grad_rows)
     return ShardLoss(sums * scale, grad_features.mul_(scale))
@@ -175,8 +189,8 @@ def _own_gradients(
 
 
 def _row_numbers(tile: Tile, labels: Tensor) -> Tensor:
-    """The numbers of the labels' rows, which for chosen rows are not their ids; -1 for none."""
+    """The numbers of the labels' rows, int32: their ids, or places among chosen rows; -1: none."""
     if isinstance(tile.where, slice):
         return labels
-    place = torch.searchsorted(tile.where, labels).clamp(max=len(tile.where) - 1)
-    return (place + tile.first).masked_fill(tile.where[place] != labels, -1)
+    place = torch.searchsorted(tile.where, labels.long()).clamp(max=len(tile.where) - 1)
+    return (place + tile.first).masked_fill(tile.where[place] != labels, -1).to(torch.int32)

@@ -21,7 +21,7 @@ def cpp():
 def tile(dtype, seed=0):
     generator = torch.Generator().manual_seed(seed)
     cos = (torch.rand(ROWS, BATCH, generator=generator) * 2.2 - 1.1).to(dtype)
-    labels = torch.randint(0, FIRST + ROWS + 5, (BATCH,), generator=generator)
+    labels = torch.randint(0, FIRST + ROWS + 5, (BATCH,), generator=generator, dtype=torch.int32)
     return cos, Targets(labels, torch.randn(BATCH, generator=generator))
 
 
@@ -46,7 +46,7 @@ def test_compiled_negatives_equal_plain_ones(cpp, dtype, gradient, variant, t, m
 
 def test_compiled_negatives_keep_tiny_losses(cpp):
     cos = torch.linspace(-1, 1, 1024)[None].contiguous()
-    targets = Targets(torch.full((1024,), -1), torch.zeros(1024))
+    targets = Targets(torch.full((1024,), -1, dtype=torch.int32), torch.zeros(1024))
     hp = SphereFace2(r=16.0)
     loss = torch.stack(
         [
@@ -96,7 +96,9 @@ def test_plain_kernels_are_the_derivative_of_the_oracle():
     weight = F.normalize(torch.randn(ROWS, 8, dtype=torch.float64, generator=generator))
     bias = torch.tensor(1.5, dtype=torch.float64)
     # Labels beyond the rows: every entry is a negative.
-    targets = Targets(torch.full((BATCH,), -1), torch.zeros(BATCH, dtype=torch.float64))
+    targets = Targets(
+        torch.full((BATCH,), -1, dtype=torch.int32), torch.zeros(BATCH, dtype=torch.float64)
+    )
     cos = weight @ features.T
     grad = torch.empty_like(cos)
     loss, push = TorchKernels().negatives(cos, grad, targets, 0, None, bias, hp)
@@ -150,3 +152,23 @@ def test_what_the_compiled_kernels_do_not_know_goes_to_torch():
     assert choose_kernels(CPU, torch.float32, SphereFace2()).name == "c++"
     assert choose_kernels(CPU, torch.float32, SphereFace2(t=2.5)).name == "torch"
     assert choose_kernels(CPU, torch.float64, SphereFace2()).name == "torch"
+
+
+def test_plain_kernels_can_be_captured_whole_for_other_devices():
+    def captured(function):
+        return torch.compile(function, backend="aot_eager", fullgraph=True)
+
+    plain, hp, bias = TorchKernels(), SphereFace2(), torch.tensor(1.5)
+    cos, targets = tile(torch.float32)
+    expected, found = torch.empty_like(cos), torch.empty_like(cos)
+    sums = plain.negatives(cos, expected, targets, FIRST, None, bias, hp)
+    again = captured(plain.negatives)(cos, found, targets, FIRST, None, bias, hp)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(again, sums)
+    weights = [F.normalize(torch.ones(4, 8)).bfloat16() for _ in range(2)]
+    buffers = [torch.zeros(4, 8, dtype=torch.bfloat16) for _ in range(2)]
+    step = SGDStep(0.1, 0.9, 5e-4, seed=1)
+    plain.update(weights[0], buffers[0], torch.ones(4, 8), FIRST, step)
+    captured(plain.update)(weights[1], buffers[1], torch.ones(4, 8), FIRST, step)
+    torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=0)
+    torch.testing.assert_close(buffers[1], buffers[0], rtol=0, atol=0)
