@@ -1,0 +1,197 @@
+"""The margin softmax heads with their identities cut over the ranks: SphereFace2's opponents.
+
+The classes of a softmax compete, so that every rank holds the exponentials of all its logits until
+the ranks have agreed on the normaliser, and then passes over them again for the gradients. This is
+the scheme of Partial FC (An et al., ICCVW 2021 and CVPR 2022), sampled or not, with the gradients
+in closed form.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sf2cli.heads.batch import gather_labels, require_batch
+from sf2cli.heads.initial import initialize_rows_
+from sf2cli.heads.partition import Partition
+from sf2cli.heads.ranks import Ranks
+from sf2cli.heads.softmax import MarginSoftmax
+from sf2cli.heads.softmax_shard import Scratch, SoftmaxShard
+
+# Standard deviation of the initial weights, as published. Gradient and decay act on the raw rows,
+# so their length sets how fast they turn.
+INITIAL_STD = 0.01
+
+
+class ShardedSoftmaxHead(nn.Module):
+    """A margin softmax over K classes of which this rank owns one contiguous range.
+
+    `weight` [shard, d] holds this rank's raw rows; they are normalised inside the graph. Its
+    gradient after `backward` is that of the whole loss: step it on each rank as it is, with no
+    averaging. A loss can be differentiated once.
+
+    With `sample_rate` below 1 each step sees round(sample_rate * shard) of a rank's classes: all
+    those that the batch has, and others drawn at random up to that number (more, if the batch has
+    more). The softmax runs over the classes drawn, and `weight.grad` is a sparse tensor of their
+    rows.
+
+    Memory beside the weight, in float32, for n classes in use on a rank (the shard, or what is
+    sampled of it): logits of 4 n times the global B bytes, once, which turn into exponentials and
+    then into their gradients in place; the gradient of 4 n d; sampled, n gathered rows of 4 d;
+    blocks of 1,024 rows; vectors of n and of the shard. On the CPU the first three stay allocated
+    from step to step.
+
+    Args:
+        num_classes: K, over all ranks.
+        embedding_size: d.
+        hp: the loss.
+        group: the ranks to cut over; default all, or this process alone where torch.distributed
+            is not initialised.
+        device: of the weight.
+        dtype: of the weight and all arithmetic: float32 or float64.
+        seed: of the initial weights, which do not depend on the number of ranks, and of sampling,
+            which does.
+        sample_rate: the part of the classes that takes part in a step, in (0, 1].
+
+    Raises:
+        ValueError: a size below 1, another dtype, or a rate outside its range.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_size: int,
+        hp: MarginSoftmax,
+        *,
+        group: dist.ProcessGroup | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        seed: int = 0,
+        sample_rate: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if embedding_size < 1:
+            raise ValueError(f"embedding_size is {embedding_size}; expected 1 or more")
+        if dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"dtype is {dtype}; expected torch.float32 or torch.float64")
+        if not 0 < sample_rate <= 1:
+            raise ValueError(f"sample_rate is {sample_rate}; expected a number in (0, 1]")
+        self.hp = hp
+        self.sample_rate = sample_rate
+        self.ranks = Ranks.of(group)
+        self.partition = Partition(num_classes, self.ranks.size)
+        shard = torch.empty(
+            self.partition.size(self.ranks.rank), embedding_size, device=device, dtype=dtype
+        )
+        initialize_rows_(shard, self.start, seed)
+        self.weight = nn.Parameter(shard.mul_(INITIAL_STD))
+        digest = hashlib.sha256(f"{seed} sample {self.ranks.rank}".encode()).digest()
+        self._generator = torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "big"))
+        self._scratch = Scratch()
+
+    @property
+    def num_classes(self) -> int:
+        """K, over all ranks."""
+        return self.partition.num_classes
+
+    @property
+    def embedding_size(self) -> int:
+        """d."""
+        return int(self.weight.shape[1])
+
+    @property
+    def start(self) -> int:
+        """The first class id of this rank."""
+        return self.partition.start(self.ranks.rank)
+
+    @property
+    def stop(self) -> int:
+        """One past the last class id of this rank."""
+        return self.partition.stop(self.ranks.rank)
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        """The loss over the batch of all ranks; collective, as is its backward.
+
+        Args:
+            features: [B, d] of this rank, any float type, not normalised; B the same on every rank.
+            labels: [B] int64 class ids in [0, K).
+
+        Returns:
+            A scalar, the same on every rank: the mean over the global batch. Its backward gives
+            `features` this rank's part of the gradient times the number of ranks, which averaging
+            over data-parallel ranks expects.
+
+        Raises:
+            ValueError: shapes or types that do not fit, on any rank; raised on every rank.
+            Sf2Error: a label outside [0, K) on any rank; raised on every rank.
+        """
+        device = self.weight.device
+        require_batch(self.ranks, features, labels, self.embedding_size, device)
+        with torch.autocast(device.type, enabled=False):
+            unit = F.normalize(features.to(self.weight))
+            ids = gather_labels(self.ranks, labels, self.num_classes, device)
+            step = self._step(self.ranks.gather(unit.detach()), ids)
+            if torch.is_grad_enabled():
+                loss: Tensor = _Differentiable.apply(unit, self.weight, step)
+                return loss
+            step.release()
+            return step.loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Let go of the weight's gradient. Its memory serves the next one: keep no reference."""
+        grad, self.weight.grad = self.weight.grad, None
+        if grad is not None:
+            self._scratch.give("gradient", grad._values() if grad.is_sparse else grad)
+
+    @torch.no_grad()
+    def _step(self, batch: Tensor, ids: Tensor) -> SoftmaxShard:
+        rows = ((ids >= self.start) & (ids < self.stop)).nonzero().squeeze(1)
+        columns = ids[rows] - self.start
+        index = None
+        if self.sample_rate < 1:
+            index = self._sample(columns)
+            columns = torch.searchsorted(index, columns)
+        weight = self.weight.detach()
+        return SoftmaxShard(
+            batch, weight, index, (rows, columns), self.hp, self.ranks, self._scratch
+        )
+
+    def _sample(self, positives: Tensor) -> Tensor:
+        """This step's classes, sorted, relative to the shard: the positives and random others."""
+        shard = len(self.weight)
+        positives = positives.unique()
+        size = max(len(positives), round(self.sample_rate * shard))
+        priority = torch.rand(shard, generator=self._generator, device=self.weight.device)
+        priority[positives] = 2
+        return priority.topk(size, sorted=False).indices.sort().values
+
+
+class _Differentiable(torch.autograd.Function):
+    """The loss of a step, whose backward is the step's own second pass."""
+
+    @staticmethod
+    def forward(ctx: Any, unit: Tensor, weight: Tensor, step: SoftmaxShard) -> Tensor:
+        # For its check that nobody has changed the weight before backward.
+        ctx.save_for_backward(weight)
+        ctx.step = step
+        return step.loss.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
+        (weight,) = ctx.saved_tensors
+        step, ctx.step = ctx.step, None
+        if step is None:
+            raise RuntimeError("a head's loss can be differentiated once; run forward again")
+        with torch.autocast(weight.device.type, enabled=False):
+            grad_unit, grad_weight = step.gradients(grad_loss)
+        if step.index is not None:
+            grad_weight = torch.sparse_coo_tensor(
+                step.index[None], grad_weight, weight.shape, check_invariants=False
+            )
+        return grad_unit, grad_weight, None

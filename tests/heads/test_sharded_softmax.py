@@ -1,0 +1,336 @@
+"""The sharded softmax head against one process of plain torch, in float64, on 1, 2 and 3 ranks."""
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+
+from sf2cli.errors import Sf2Error
+from sf2cli.heads.sharded_softmax import ShardedSoftmaxHead
+from sf2cli.heads.softmax import MarginSoftmax, oracle_softmax_loss
+from sf2cli.heads.softmax_optimizer import SoftmaxSGD
+from tests.spawn import run_ranks
+
+KINDS = {
+    "normface": MarginSoftmax("normface", scale=16),
+    "cosface": MarginSoftmax("cosface", margin=0.35),
+    "arcface": MarginSoftmax("arcface", margin=0.5),
+}
+D, BATCH, STEPS = 8, 6, 4
+SGD = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-3}
+
+
+def place():
+    """This process's rank and the number of ranks."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def batches(num_classes, steps=STEPS):
+    """Features and labels; only the first classes occur, so that the last rank has no positive."""
+    generator = torch.Generator().manual_seed(num_classes)
+    for _ in range(steps):
+        features = torch.randn(BATCH, D, generator=generator, dtype=torch.float64)
+        yield features, torch.randint(0, -(-num_classes // 3), (BATCH,), generator=generator)
+
+
+def new_head(num_classes, kind, **options):
+    head = ShardedSoftmaxHead(num_classes, D, KINDS[kind], dtype=torch.float64, **options)
+    return head, SoftmaxSGD(head, **SGD)
+
+
+def everywhere(value):
+    """Every rank's value."""
+    if not dist.is_initialized():
+        return [value]
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def backward(head, features, labels):
+    """This rank's loss, and the gradient of the true mean by its part of the features."""
+    rank, world = place()
+    own = slice(rank * BATCH // world, (rank + 1) * BATCH // world)
+    part = features[own].clone().requires_grad_()
+    loss = head(part, labels[own])
+    loss.backward()
+    return loss.item(), part.grad / world, own
+
+
+class Worst:
+    """The largest error of anything compared, relative to the largest expected value."""
+
+    def __init__(self):
+        self.error = 0.0
+
+    def compare(self, found, expected):
+        found, expected = np.asarray(found), np.asarray(expected)
+        assert found.shape == expected.shape
+        scale = max(np.abs(expected).max(initial=0), 1e-12)
+        self.error = max(self.error, float(np.abs(found - expected).max(initial=0) / scale))
+
+
+def follow_plain_torch(num_classes, kind, **options):
+    """The largest error of this rank against oracle, autograd and torch.optim.SGD."""
+    head, sgd = new_head(num_classes, kind, **options)
+    rows = slice(head.start, head.stop)
+    weight = torch.nn.Parameter(torch.cat(everywhere(head.weight.detach())))
+    reference = torch.optim.SGD([weight], **SGD)
+    worst = Worst()
+    for features, labels in batches(num_classes):
+        features.requires_grad_()
+        expected = oracle_softmax_loss(features, weight, labels, head.hp)
+        expected.backward()
+        loss, grad_features, own = backward(head, features.detach(), labels)
+        worst.compare(loss, expected.item())
+        worst.compare(grad_features, features.grad[own])
+        grad = head.weight.grad
+        worst.compare(grad.to_dense() if grad.is_sparse else grad, weight.grad[rows])
+        for optimizer in (reference, sgd):
+            optimizer.step()
+            optimizer.zero_grad()
+        worst.compare(head.weight.detach(), weight.detach()[rows])
+    return worst.error
+
+
+def follow_sampled_torch(num_classes, kind, rate):
+    """The same for a sampled head: the reference sees the rows that the ranks drew, no others."""
+    head, sgd = new_head(num_classes, kind, sample_rate=rate)
+    weight = torch.cat(everywhere(head.weight.detach()))
+    momentum = torch.zeros_like(weight)
+    worst = Worst()
+    for features, labels in batches(num_classes):
+        loss, grad_features, own = backward(head, features, labels)
+        grad = head.weight.grad.coalesce()
+        drawn = grad.indices()[0] + head.start
+        mine = labels.unique()
+        mine = mine[(mine >= head.start) & (mine < head.stop)]
+        assert set(mine.tolist()) <= set(drawn.tolist())
+        assert len(drawn) == max(len(mine), round(rate * (head.stop - head.start)))
+
+        index = torch.cat(everywhere(drawn))
+        rows = torch.nn.Parameter(weight[index])
+        reference = torch.optim.SGD([rows], **SGD)
+        reference.state[rows]["momentum_buffer"] = momentum[index]
+        features.requires_grad_()
+        expected = oracle_softmax_loss(features, rows, torch.searchsorted(index, labels), head.hp)
+        expected.backward()
+        worst.compare(loss, expected.item())
+        worst.compare(grad_features, features.grad[own])
+        worst.compare(grad.values(), rows.grad[torch.isin(index, drawn)])
+        before = head.weight.detach().clone(), sgd.weight_momentum.clone()
+        sgd.step()
+        sgd.zero_grad()
+        reference.step()
+        weight[index] = rows.detach()
+        momentum[index] = reference.state[rows]["momentum_buffer"]
+        others = torch.ones(head.stop - head.start, dtype=torch.bool)
+        others[drawn - head.start] = False
+        for then, now, wanted in zip(
+            before, (head.weight.detach(), sgd.weight_momentum), (weight, momentum), strict=True
+        ):
+            worst.compare(now, wanted[head.start : head.stop])
+            assert torch.equal(now[others], then[others])
+    return worst.error
+
+
+def _errors():
+    errors = {}
+    for kind in KINDS:
+        for num_classes in (1, 2, 11):
+            errors[kind, num_classes] = follow_plain_torch(num_classes, kind)
+        # Sampled, but with a rate that rounds to all of every shard.
+        errors[kind, "all"] = follow_plain_torch(11, kind, sample_rate=0.99)
+        for num_classes, rate in ((2, 0.5), (11, 0.1), (47, 0.4)):
+            errors[kind, num_classes, rate] = follow_sampled_torch(num_classes, kind, rate)
+    return errors
+
+
+def _check_ranks():
+    rank, _ = place()
+    for rate in (1.0, 0.5):
+        head, _ = new_head(11, "cosface", sample_rate=rate)
+        for wrong in (11, -1):
+            with pytest.raises(Sf2Error, match=rf"label {wrong} in the batch.* 0 to 10"):
+                head(torch.randn(2, D), torch.tensor([0, wrong if rank == 0 else 1]))
+        with pytest.raises(ValueError, match=r"batch sizes of the ranks are \[2, 3"):
+            head(torch.randn(2 + rank, D), torch.zeros(2 + rank, dtype=torch.int64))
+        with pytest.raises(ValueError, match="labels of rank 1 are not int64"):
+            head(torch.randn(2, D), torch.zeros(2, dtype=torch.int32 if rank else torch.int64))
+    return _errors()
+
+
+def test_one_process_follows_plain_torch():
+    assert max(_errors().values()) < 1e-9
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_follow_plain_torch(world):
+    for errors in run_ranks(world, _check_ranks):
+        assert len(errors) == 21
+        assert max(errors.values()) < 1e-9
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_float32_holds_at_the_ends_of_the_scale(kind):
+    hp = MarginSoftmax(kind, margin=KINDS[kind].margin, scale=64)
+    head = ShardedSoftmaxHead(50, D, hp)
+    rows = head.weight.detach()
+    # With its own class, against it, and as far from it as from another's opposite.
+    features = torch.cat([rows[:1] * 1e6, rows[1:2] * -1e-3, rows[2:3] - rows[3:4]])
+    features.requires_grad_()
+    loss = head(features, torch.tensor([0, 1, 3]))
+    loss.backward()
+    exact = oracle_softmax_loss(
+        features.detach().double(), rows.double(), torch.tensor([0, 1, 3]), hp
+    )
+    assert exact > 60
+    assert loss.item() == pytest.approx(exact.item(), rel=1e-5)
+    assert features.grad.isfinite().all()
+    assert head.weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.4])
+def test_backwards_add_up_to_one_gradient(rate):
+    together, sgd = new_head(23, "arcface", sample_rate=rate)
+    single, _ = new_head(23, "arcface", sample_rate=rate)
+    total = torch.zeros_like(single.weight)
+    for features, labels in batches(23, steps=3):
+        backward(together, features, labels)
+        backward(single, features, labels)
+        total += single.weight.grad.to_dense() if rate < 1 else single.weight.grad
+        single.zero_grad()
+    grad = together.weight.grad
+    torch.testing.assert_close(grad.to_dense() if rate < 1 else grad, total)
+    touched = total.abs().sum(1) > 0
+    expected = together.weight.detach() - SGD["lr"] * (
+        total + SGD["weight_decay"] * together.weight.detach()
+    )
+    expected[~touched] = together.weight.detach()[~touched]
+    sgd.step()
+    torch.testing.assert_close(together.weight.detach(), expected)
+
+
+def test_a_row_that_the_gradient_has_twice_is_updated_once():
+    head, sgd = new_head(5, "cosface", sample_rate=0.5)
+    before = head.weight.detach().clone()
+    values = torch.arange(3.0 * D, dtype=torch.float64).reshape(3, D)
+    head.weight.grad = torch.sparse_coo_tensor(
+        [[1, 4, 1]], values, before.shape, check_invariants=True
+    )
+    sgd.step()
+    momentum = torch.zeros_like(before)
+    momentum[1] = values[0] + values[2] + SGD["weight_decay"] * before[1]
+    momentum[4] = values[1] + SGD["weight_decay"] * before[4]
+    torch.testing.assert_close(sgd.weight_momentum, momentum)
+    torch.testing.assert_close(head.weight.detach(), before - SGD["lr"] * momentum)
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.25])
+def test_a_step_allocates_neither_logits_nor_rows_again(rate):
+    head = ShardedSoftmaxHead(8192, 32, KINDS["cosface"], sample_rate=rate)
+    sgd = SoftmaxSGD(head, 0.1)
+    features = torch.randn(48, 32, requires_grad=True)
+    labels = torch.randint(0, 8192, (48,))
+
+    def step():
+        head(features, labels).backward()
+        sgd.step()
+        sgd.zero_grad()
+
+    step()
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
+        step()
+    largest = max(event.self_cpu_memory_usage for event in profile.events())
+    # Blocks of 1,024 rows come and go.
+    assert 1024 * 32 * 4 <= largest < round(8192 * rate) * 32 * 4
+
+
+def test_negatives_are_drawn_evenly():
+    head, _ = new_head(40, "cosface", sample_rate=0.25)
+    features = torch.randn(2, D, dtype=torch.float64)
+    counts = torch.zeros(40)
+    for _ in range(400):
+        head(features, torch.tensor([3, 7])).backward()
+        counts[head.weight.grad._indices()[0]] += 1
+        head.zero_grad()
+    assert counts[3] == counts[7] == 400
+    others = counts[[c for c in range(40) if c not in (3, 7)]]
+    # 400 draws of 8 out of 38: 84 expected, with a standard deviation of 8.2.
+    assert others.sum() == 400 * 8
+    assert others.min() > 84 - 5 * 8.2
+    assert others.max() < 84 + 5 * 8.2
+
+
+def test_without_gradients_only_the_loss_is_computed():
+    head, _ = new_head(11, "arcface")
+    features, labels = next(batches(11))
+    with torch.no_grad():
+        loss = head(features, labels)
+    assert not loss.requires_grad
+    assert loss.item() == pytest.approx(
+        oracle_softmax_loss(features, head.weight.detach(), labels, head.hp).item(), rel=1e-12
+    )
+
+
+def test_autocast_changes_nothing():
+    head = ShardedSoftmaxHead(300, 16, KINDS["cosface"])
+    features = torch.randn(4, 16, requires_grad=True)
+    labels = torch.tensor([0, 5, 5, 299])
+    results = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", enabled=enabled):
+            loss = head(features, labels)
+            loss.backward()
+        results.append((loss.detach(), features.grad.clone(), head.weight.grad.clone()))
+        features.grad = head.weight.grad = None
+    for plain, cast in zip(*results, strict=True):
+        assert torch.equal(plain, cast)
+
+
+def test_a_loss_is_differentiated_once_and_for_the_weight_it_was_made_with():
+    head, _ = new_head(11, "cosface")
+    features, labels = next(batches(11))
+    loss = head(features, labels)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="differentiated once"):
+        loss.backward()
+    loss = head(features, labels)
+    with torch.no_grad():
+        head.weight.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_initial_rows_depend_on_class_and_seed_alone():
+    small, large = (ShardedSoftmaxHead(k, 64, KINDS["cosface"], seed=4) for k in (5, 2000))
+    assert torch.equal(small.weight, large.weight[:5])
+    assert large.weight.std().item() == pytest.approx(0.01, rel=0.02)
+    assert not torch.equal(small.weight, ShardedSoftmaxHead(5, 64, KINDS["cosface"], seed=5).weight)
+
+
+@pytest.mark.parametrize("rate", [0.0, -0.1, 1.1, float("nan")])
+def test_rates_outside_their_range_are_refused(rate):
+    with pytest.raises(ValueError, match="sample_rate is"):
+        new_head(11, "cosface", sample_rate=rate)
+
+
+@pytest.mark.parametrize("field", ["lr", "momentum", "weight_decay"])
+def test_optimizer_settings_outside_their_range_are_refused(field):
+    head, _ = new_head(11, "cosface")
+    with pytest.raises(ValueError, match=f"{field} is -1"):
+        SoftmaxSGD(head, **(SGD | {field: -1.0}))
+
+
+def test_without_momentum_none_is_kept():
+    head, _ = new_head(11, "cosface", sample_rate=0.5)
+    sgd = SoftmaxSGD(head, lr=0.1, momentum=0.0, weight_decay=0.0)
+    assert sgd.weight_momentum is None
+    before = head.weight.detach().clone()
+    features, labels = next(batches(11))
+    backward(head, features, labels)
+    grad = head.weight.grad.to_dense()
+    sgd.step()
+    torch.testing.assert_close(head.weight.detach(), before - 0.1 * grad)
