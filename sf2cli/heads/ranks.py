@@ -44,6 +44,12 @@ class Ranks:
             dist.all_reduce(values, group=self.group)
         return values
 
+    def max_(self, values: Tensor) -> Tensor:
+        """The largest over the ranks, in place."""
+        if self.size > 1:
+            dist.all_reduce(values, dist.ReduceOp.MAX, group=self.group)
+        return values
+
     def sum_and_scatter(self, rows: Tensor) -> Tensor:
         """This rank's n rows of the sum over the ranks of `rows` [size * n, ...]."""
         if self.size == 1:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sf2cli.errors import Sf2Error
 from sf2cli.heads.attach import attach
+from sf2cli.heads.batch import gather_labels, require_batch
 from sf2cli.heads.initial import initialize_rows_
 from sf2cli.heads.kernels import choose_kernels
 from sf2cli.heads.partition import Partition
@@ -194,20 +195,20 @@ class ShardedHead(nn.Module):
             consume: is given every tile with the gradient by its rows, and may step it.
             draw: the seed of this step's sampling.
         """
-        self._check_batch(features, labels)
-        with torch.autocast(self.weight.device.type, enabled=False):
+        device = self.weight.device
+        with phase("communication"):
+            require_batch(self.ranks, features, labels, self.embedding_size, device)
+            ids = gather_labels(self.ranks, labels, self.num_classes, device)
+        with torch.autocast(device.type, enabled=False):
             unit = F.normalize(features.to(self.bias.dtype))
         with phase("communication"):
             everyone = self.ranks.gather(unit.detach())
-            ids = self.ranks.gather(labels.to(unit.device))
-        known = ids.cpu()
-        self._check_ids(known)
         shard = shard_pass(
             Batch(everyone, ids - self.start, self.hp.loss_weight / len(everyone)),
             self.weight.detach(),
             self.bias.detach(),
             self.hp,
-            self._tiles(len(everyone), known - self.start, draw),
+            self._tiles(len(everyone), ids - self.start, draw),
             consume,
             kernels=self.kernels,
             products=self.products,
@@ -221,32 +222,4 @@ class ShardedHead(nn.Module):
         weight, tile_size = self.weight.detach(), self.tile_size(batch)
         if self.negatives == 1 or not torch.is_grad_enabled():
             return whole_tiles(weight, tile_size)
-        return sampled_tiles(weight, labels, self.negatives, tile_size, draw)
-
-    def _check_batch(self, features: Tensor, labels: Tensor) -> None:
-        """Agree with the other ranks that all hold batches that can be gathered."""
-        d = self.embedding_size
-        rows = features.shape[0] if features.ndim else 0
-        fits = features.ndim == 2 and features.shape[1] == d and features.is_floating_point()
-        ids_fit = labels.dtype == torch.int64 and labels.shape == (rows,)
-        here = torch.tensor([[rows, fits, ids_fit]], device=self.weight.device)
-        found = self.ranks.gather(here).tolist()
-        for rank, (_, features_fit, labels_fit) in enumerate(found):
-            if not features_fit:
-                raise ValueError(f"features of rank {rank} are not floats of shape [B, {d}]")
-            if not labels_fit:
-                raise ValueError(f"labels of rank {rank} are not int64 of shape [B]")
-        batches = [rows for rows, *_ in found]
-        if len(set(batches)) > 1 or not batches[0]:
-            raise ValueError(
-                f"batch sizes of the ranks are {batches}; expected the same on every rank and not 0"
-            )
-
-    def _check_ids(self, ids: Tensor) -> None:
-        wrong = ids[(ids < 0) | (ids >= self.num_classes)]
-        if len(wrong):
-            raise Sf2Error(
-                f"label {wrong[0].item()} in the batch; a head of {self.num_classes} identities"
-                f" takes 0 to {self.num_classes - 1}",
-                "Give the head as many identities as the training set has, or pack the set again.",
-            )
+        return sampled_tiles(weight, labels.cpu(), self.negatives, tile_size, draw)

@@ -8,7 +8,7 @@ in closed form.
 
 from __future__ import annotations
 
-import hashlib
+import math
 from typing import Any
 
 import torch
@@ -17,14 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sf2cli.heads.batch import gather_labels, require_batch
-from sf2cli.heads.initial import initialize_rows_
+from sf2cli.heads.initial import derived_seed, initialize_rows_
 from sf2cli.heads.partition import Partition
 from sf2cli.heads.ranks import Ranks
 from sf2cli.heads.softmax import MarginSoftmax
 from sf2cli.heads.softmax_shard import Scratch, SoftmaxShard
 
-# Standard deviation of the initial weights, as published. Gradient and decay act on the raw rows,
-# so their length sets how fast they turn.
+# Of the initial weights, as published: gradient and decay act on the raw rows, so their length sets
+# how fast they turn.
 INITIAL_STD = 0.01
 
 
@@ -89,9 +89,8 @@ class ShardedSoftmaxHead(nn.Module):
             self.partition.size(self.ranks.rank), embedding_size, device=device, dtype=dtype
         )
         initialize_rows_(shard, self.start, seed)
-        self.weight = nn.Parameter(shard.mul_(INITIAL_STD))
-        digest = hashlib.sha256(f"{seed} sample {self.ranks.rank}".encode()).digest()
-        self._generator = torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "big"))
+        self.weight = nn.Parameter(shard.mul_(INITIAL_STD * math.sqrt(embedding_size)))
+        self._generator = torch.Generator(device).manual_seed(derived_seed(seed, self.ranks.rank))
         self._scratch = Scratch()
 
     @property

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from sf2cli.heads.ranks import Ranks
@@ -97,9 +96,7 @@ class SoftmaxShard:
         logits[positives] = own
 
         top = logits.amax(1) if len(weight) else batch.new_full((len(batch),), -math.inf)
-        if ranks.size > 1:
-            dist.all_reduce(top, op=dist.ReduceOp.MAX, group=ranks.group)
-        self._exp = logits.sub_(top[:, None]).exp_()
+        self._exp = logits.sub_(ranks.max_(top)[:, None]).exp_()
         sums = batch.new_zeros(2, len(batch))
         sums[0] = self._exp.sum(1)
         sums[1, positives[0]] = own - top[positives[0]]
