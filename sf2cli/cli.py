@@ -7,7 +7,7 @@ line about each, and imports the module behind a name on first use.
 from __future__ import annotations
 
 import importlib
-import sys
+from typing import Any
 
 import click
 
@@ -34,6 +34,19 @@ class LazyGroup(click.Group):
         command: click.Command = module.command
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; a mistake is one message and status 1, Ctrl-C is status 130."""
+        try:
+            return super().invoke(ctx)
+        except Sf2Error as failure:
+            message, status = str(failure), 1
+        except KeyboardInterrupt:
+            message, status = "interrupted", 130
+        from sf2cli import console
+
+        console.error(message)
+        raise click.exceptions.Exit(status)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -54,14 +67,8 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Console entry: a user's mistake becomes one message and exit status 1 (2 for usage)."""
-    try:
-        cli.main(standalone_mode=True)
-    except Sf2Error as failure:
-        from sf2cli import console
-
-        console.error(str(failure))
-        sys.exit(1)
+    """Console entry."""
+    cli.main()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -27,7 +28,9 @@ from rich.table import Table
 
 PLAIN_INTERVAL_S = 5.0
 
-_err = Console(stderr=True, highlight=False)
+# A path is shown as it is: rich would take ":b:" for an emoji and "[/a]" for a closing tag.
+_AS_IT_IS: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+_err = Console(stderr=True, **_AS_IT_IS)
 _quiet = False
 
 
@@ -40,18 +43,18 @@ def silence() -> None:
 def info(message: str) -> None:
     """One line for the user, on standard error."""
     if not _quiet:
-        _err.print(message, markup=False, soft_wrap=True)
+        _err.print(message, soft_wrap=True)
 
 
 def warn(message: str) -> None:
     """One warning, on standard error."""
     if not _quiet:
-        _err.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+        _err.print(f"warning: {message}", style="yellow", soft_wrap=True)
 
 
 def error(message: str) -> None:
     """The last words of a failing command, on standard error."""
-    _err.print(f"error: {message}", style="red", markup=False, soft_wrap=True)
+    _err.print(f"error: {message}", style="red", soft_wrap=True)
 
 
 def result_json(value: Any) -> None:
@@ -69,11 +72,10 @@ def result_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obj
         return
     table = Table(title=title, title_justify="left")
     for i, name in enumerate(columns):
-        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=i == 0)
+        table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    out = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=120)
-    out.print(table)
+    Console(width=None if sys.stdout.isatty() else 120, **_AS_IT_IS).print(table)
 
 
 class ProgressLine:
@@ -87,17 +89,13 @@ class ProgressLine:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         if not _quiet and _err.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("eta"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=_err,
-                transient=False,
-            )
+            columns: list[ProgressColumn] = [TextColumn("{task.description}")]
+            if total is None:
+                columns += [TextColumn(f"{{task.completed}} {unit}"), TimeElapsedColumn()]
+            else:
+                columns += [BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn()]
+                columns += [TextColumn("eta"), TimeRemainingColumn()]
+            self._bar = Progress(*columns, TextColumn("{task.fields[note]}"), console=_err)
             self._task = self._bar.add_task(description, total=total, note="")
 
     def advance(self, n: int = 1, **fields: object) -> None:

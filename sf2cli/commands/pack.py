@@ -18,7 +18,12 @@ _NAMED = 10
 @click.command("pack", short_help="Pack face images into WebDataset shards.")
 @click.argument("source")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--size", type=click.IntRange(1, 8192), help="Resize images to this edge in pixels.")
+@click.option(
+    "--size",
+    type=click.IntRange(1, 8192),
+    metavar="PIXELS",
+    help="Resize images to a square of this edge.",
+)
 @click.option("--colour", type=click.Choice(["rgb", "grey"]), help="Convert images to it.")
 @click.option(
     "--holdout",

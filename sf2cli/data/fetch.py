@@ -113,5 +113,7 @@ def _unchanged(answer: Any) -> Any:
 
 def _opened(answer: tuple[Tensor, Tensor] | Sf2Error) -> tuple[Tensor, Tensor]:
     if isinstance(answer, Sf2Error):
-        raise answer
+        # Raising the answer itself ties it to the frames that hold it; the workers would then be
+        # found by the garbage collector with their pipes closed, and be waited for 5 s each.
+        raise Sf2Error(answer.message, answer.remedy)
     return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +19,10 @@ _JPEG_MAGIC = b"\xff\xd8\xff"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # Pillow registers its plugins on demand, but not for a format that only `formats` names.
 Image.init()
+# Its own limit is higher, warns first, and would be told as an unknown format.
+Image.MAX_IMAGE_PIXELS = None
+# It warns of odd metadata and of transparency, on which the pixels that are kept do not depend.
+warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B")
 
 
@@ -102,9 +107,13 @@ def _open(data: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=list(_FORMATS))
     except Exception:
         raise BadImageError("not a JPEG, PNG, PNM, BMP or WebP image") from None
-    if image.width * image.height > MAX_PIXELS:
-        raise BadImageError(f"{image.width} x {image.height} pixels is over the limit")
+    _check_pixels(image.width, image.height)
     return image
+
+
+def _check_pixels(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise BadImageError(f"{width} x {height} pixels is over the limit of {MAX_PIXELS}")
 
 
 def _to_uint8(image: Image.Image, channels: int) -> NDArray[np.uint8]:
@@ -120,8 +129,7 @@ def _decode_jpeg(data: bytes, channels: int) -> NDArray[np.uint8] | None:
         height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return None
-    if height * width > MAX_PIXELS:
-        raise BadImageError(f"{width} x {height} pixels is over the limit")
+    _check_pixels(width, height)
     if colour not in ("YCbCr", "Gray", "RGB"):
         return None
     try:

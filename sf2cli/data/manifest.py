@@ -99,12 +99,13 @@ def load_manifest(folder: Path) -> Manifest:
         raise Sf2Error(f"{path}: cannot be read ({failure.strerror})") from None
     except UnicodeDecodeError:
         raise Sf2Error(f"{path}: not UTF-8 text", "Pack the set again.") from None
-    except (json.JSONDecodeError, RecursionError) as failure:
-        raise Sf2Error(f"{path}: not JSON ({failure})", "Pack the set again.") from None
     except ValidationError as failure:
         first = failure.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "manifest"
-        raise Sf2Error(f"{path}: {where}: {first['msg']}", "Pack the set again.") from None
+        found = "" if isinstance(first["input"], dict | list) else f", found {first['input']!r}"
+        raise Sf2Error(f"{path}: {where}: {first['msg']}{found}", "Pack the set again.") from None
+    except (ValueError, RecursionError) as failure:
+        raise Sf2Error(f"{path}: not JSON ({failure})", "Pack the set again.") from None
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

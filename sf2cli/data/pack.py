@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +24,8 @@ from sf2cli.data.staging import staged
 from sf2cli.data.writer import SetWriter
 from sf2cli.errors import Sf2Error
 
-DEFAULT_SHARD_BYTES = 256_000_000
+# What webdataset reads as braces to expand or as a protocol, and what JSON or a report cannot show.
+_UNFIT_NAME = re.compile(r"^\.|[\\{}:\x00-\x1f\x7f\ud800-\udfff]|^$")
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class PackOptions:
     holdout_seed: int | None = None
     min_images: int = 1
     on_bad: Literal["fail", "skip"] = "fail"
-    shard_bytes: int = DEFAULT_SHARD_BYTES
+    shard_bytes: int = 256_000_000
     overwrite: bool = False
 
 
@@ -90,13 +94,10 @@ def pack(source: str, out: Path, options: PackOptions) -> PackReport:
     Raises:
         Sf2Error: whatever the user must mend: source, images, options, disk.
     """
-    out = out.absolute()
     targets = _targets(out, options)
     found = find_source(source)
     if isinstance(found, FolderSource):
-        for target in targets:
-            if found.root.resolve().is_relative_to(target.resolve()):
-                raise Sf2Error(f"OUT {target} would replace SOURCE {source}", "Choose another OUT.")
+        _check_apart(found.root, targets)
     try:
         with staged(targets, options.overwrite) as folders:
             report = _Packing(found, options).run(targets, folders)
@@ -112,9 +113,26 @@ def pack(source: str, out: Path, options: PackOptions) -> PackReport:
 
 
 def _targets(out: Path, options: PackOptions) -> list[Path]:
-    if options.holdout is None or not out.name:
+    if _UNFIT_NAME.search(out.name):
+        raise Sf2Error(
+            f"OUT {out}: a set cannot be called {out.name!r}",
+            "Choose a name without \\ { } : and control characters, and no dot in front.",
+        )
+    if options.holdout is None:
         return [out]
     return [out.with_name(f"{out.name}-train"), out.with_name(f"{out.name}-test")]
+
+
+def _check_apart(root: Path, targets: list[Path]) -> None:
+    """A set inside its own source would be listed by the next packing, or replace the source."""
+    source = Path(os.path.realpath(root))
+    for target in targets:
+        place = Path(os.path.realpath(target))
+        if source.is_relative_to(place) or place.is_relative_to(source):
+            raise Sf2Error(
+                f"OUT {target} and SOURCE {root}: one lies within the other",
+                "Choose an OUT outside SOURCE.",
+            )
 
 
 class _Packing:
@@ -179,20 +197,14 @@ class _Packing:
         self, identity: SourceIdentity, writer: SetWriter, line: console.ProgressLine
     ) -> None:
         """Write one identity, or drop it if too many of its images are bad."""
-        waiting: list[tuple[StoredImage, str]] = []
-        opened = False
-        for image, key in self._good_images(identity, line):
-            waiting.append((image, key))
-            if not opened and len(waiting) < self.options.min_images:
-                continue
-            if not opened:
-                writer.add_identity(identity.name)
-                opened = True
-            for ready in waiting:
-                writer.add_image(*ready)
-            waiting.clear()
-        if not opened:
-            self._drop(identity.name, len(waiting))
+        images = self._good_images(identity, line)
+        first = list(islice(images, self.options.min_images))
+        if len(first) < self.options.min_images:
+            self._drop(identity.name, len(first))
+            return
+        writer.add_identity(identity.name)
+        for image, key in chain(first, images):
+            writer.add_image(image, key)
 
     def _good_images(
         self, identity: SourceIdentity, line: console.ProgressLine
@@ -221,9 +233,9 @@ class _Packing:
                 f" could not be read and {len(self.report.dropped)} identities had too few",
                 "See what is wrong with the first of them with --on-bad fail.",
             )
-        options = asdict(self.options)
-        for name in ("overwrite", "holdout", "holdout_seed"):
-            del options[name]
+        # The split is told apart, below.
+        unlisted = ("overwrite", "holdout", "holdout_seed")
+        options = {k: v for k, v in asdict(self.options).items() if k not in unlisted}
         made_by: dict[str, Any] = {
             "tool": "sf2 pack",
             "version": version("sf2"),

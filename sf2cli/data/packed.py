@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from sf2cli.data.images import BadImageError, decode_image, resize
@@ -27,7 +28,7 @@ class PackedSet:
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
-        self._index: NDArray[np.int64] = np.load(folder / INDEX_NAME, mmap_mode="r")
+        self._index: NDArray[np.int64] = open_memmap(folder / INDEX_NAME, mode="r")
         self._files = ShardFiles([folder / shard.file for shard in manifest.shards])
 
     @classmethod

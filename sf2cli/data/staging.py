@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
+import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
+from sf2cli import console
 from sf2cli.data.manifest import MANIFEST_NAME
 from sf2cli.errors import Sf2Error
 
@@ -15,6 +19,9 @@ from sf2cli.errors import Sf2Error
 @contextmanager
 def staged(targets: Sequence[Path], overwrite: bool) -> Iterator[list[Path]]:
     """Empty folders to fill, moved to `targets` when the block ends well and removed otherwise.
+
+    SIGTERM and SIGHUP count as an end like any other; SIGKILL leaves hidden folders, which the
+    next call warns of.
 
     Args:
         targets: where the folders shall be; parents are made.
@@ -26,25 +33,30 @@ def staged(targets: Sequence[Path], overwrite: bool) -> Iterator[list[Path]]:
     """
     for target in targets:
         _check_free(target, overwrite)
+        _warn_of_leftovers(target)
     folders = [_beside(target, "partial") for target in targets]
     old = [_beside(target, "old") for target in targets]
-    try:
-        for folder in folders:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            _remove(folder)
-            folder.mkdir()
-        yield folders
-        for folder in folders:
-            _sync(folder)
-        _move_all(folders, targets, old)
-    finally:
-        for folder in (*folders, *old):
-            _remove(folder)
+    parents = [parent for target in targets for parent in target.parents if not parent.exists()]
+    with _signals_unwind():
+        try:
+            for folder in folders:
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                _remove(folder)
+                folder.mkdir()
+            yield folders
+            for folder in folders:
+                _sync(folder)
+            _move_all(folders, targets, old)
+        finally:
+            for folder in (*folders, *old):
+                _remove(folder)
+            for parent in parents:
+                # One that holds a set now is not empty, and stays.
+                with suppress(OSError):
+                    parent.rmdir()
 
 
 def _check_free(target: Path, overwrite: bool) -> None:
-    if not target.name:
-        raise Sf2Error(f"OUT {target}: not the name of a folder to make")
     if not os.path.lexists(target):
         return
     if not overwrite:
@@ -56,8 +68,35 @@ def _check_free(target: Path, overwrite: bool) -> None:
         )
 
 
+def _warn_of_leftovers(target: Path) -> None:
+    for path in target.parent.glob(f".{glob.escape(target.name)}.partial-*"):
+        console.warn(f"{path} is of a packing that was killed, or that still runs")
+
+
 def _beside(target: Path, what: str) -> Path:
     return target.with_name(f".{target.name}.{what}-{os.getpid()}")
+
+
+@contextmanager
+def _signals_unwind() -> Iterator[None]:
+    """A `kill` or a closed terminal leaves the block by an exception, as Ctrl-C does."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    # Under nohup SIGHUP is ignored, and stays so.
+    caught = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) == signal.SIG_DFL
+    ]
+    for number in caught:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in caught:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _move_all(folders: Sequence[Path], targets: Sequence[Path], old: Sequence[Path]) -> None:

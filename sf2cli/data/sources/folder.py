@@ -27,7 +27,8 @@ class FolderSource:
 
     @property
     def description(self) -> dict[str, str]:
-        return {"kind": "folder", "name": self.root.absolute().name}
+        name = os.fsencode(self.root.absolute().name).decode("utf-8", "replace")
+        return {"kind": "folder", "name": name}
 
     def identities(self) -> Iterator[SourceIdentity]:
         """See `Source.identities`.
@@ -36,8 +37,8 @@ class FolderSource:
             Sf2Error: no such folder, no identity in it, an unreadable folder, a link that leads
                 back into its own parents, or a name that is not UTF-8 or holds a line break.
         """
-        if not self.root.is_dir():
-            what = "not a folder" if self.root.exists() else "no such folder"
+        if not os.path.isdir(self.root):
+            what = "not a folder" if os.path.exists(self.root) else "no such folder"
             raise Sf2Error(f"SOURCE {self.root}: {what}", "Name a folder of images, or `att`.")
         loose, found = 0, False
         for identity in self._walk(self.root, "", frozenset()):

@@ -1,0 +1,89 @@
+import gc
+import multiprocessing
+import os
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from sf2cli.data.fetch import BatchFetcher, Request
+from sf2cli.errors import Sf2Error
+from tests.pictures import noise, stored, write_set
+
+
+class Odd:
+    """A packed set that cannot read sample 1, and whose sample 2 ends the process."""
+
+    def decode(self, i, image_size, channels):
+        if i == 1:
+            raise Sf2Error("bad", "mend it")
+        if i == 2:
+            os._exit(9)
+        return np.zeros((image_size, image_size, channels), dtype=np.uint8)
+
+    def label(self, i):
+        return 0
+
+
+@pytest.fixture
+def packed(tmp_path):
+    return write_set(tmp_path / "set", [[stored(noise(8, 8, seed=i)) for i in range(6)]])
+
+
+def request(*indices):
+    return Request(np.array(indices), np.zeros(len(indices), dtype=np.bool_))
+
+
+def told(packed, workers, *samples):
+    """How many batches of one sample came, and what the user reads then.
+
+    Nothing is left of the error itself: pytest would keep it, and the workers with it.
+    """
+    count = 0
+    try:
+        for _ in BatchFetcher(packed, 8, 3, workers).fetch(request(i) for i in samples):
+            count += 1
+    except Sf2Error as failure:
+        return count, str(failure)
+    return count, ""
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_image_is_told_as_the_user_needs_it(packed, workers):
+    tar = packed.folder / packed.manifest.shards[0].file
+    content = bytearray(tar.read_bytes())
+    place = content.index(packed.read(4))
+    content[place : place + 4] = b"????"
+    tar.write_bytes(content)
+    count, message = told(packed, workers, 0, 1, 4, 5)
+    assert count == 2
+    assert re.search(r"sample 000000004 of set-000000\.tar \(id0/4\): not a JPEG", message)
+    assert message.splitlines()[1].strip().startswith("Copy the set again")
+    assert len(message.splitlines()) == 2
+
+
+def test_a_worker_that_dies_is_told():
+    _, message = told(Odd(), 1, 0, 2)
+    assert message.startswith("a data-loading process died: DataLoader worker")
+    assert "/dev/shm" in message
+
+
+@pytest.mark.parametrize("sample", [1, 2])
+def test_workers_end_with_the_error(sample):
+    """Without the garbage collector, which closes their pipes first and then waits for them."""
+    before = multiprocessing.active_children()
+    gc.disable()
+    try:
+        assert told(Odd(), 2, 0, sample, 0)[1]
+        assert multiprocessing.active_children() == before
+    finally:
+        gc.enable()
+
+
+def test_workers_leave_the_random_stream_alone(packed):
+    fetcher = BatchFetcher(packed, 8, 3, 1)
+    before = torch.get_rng_state()
+    for _ in range(2):
+        list(fetcher.fetch([request(0)]))
+    assert torch.equal(torch.get_rng_state(), before)

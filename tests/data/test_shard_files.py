@@ -1,0 +1,32 @@
+import os
+
+import pytest
+
+from sf2cli.data import shard_files
+from sf2cli.data.shard_files import ShardFiles
+
+
+@pytest.fixture
+def paths(tmp_path):
+    made = [tmp_path / f"{i}.tar" for i in range(5)]
+    for i, path in enumerate(made):
+        path.write_bytes(bytes([i]) * 10)
+    return made
+
+
+def test_reads_ranges_with_few_files_open(paths, monkeypatch):
+    monkeypatch.setattr(shard_files, "MAX_OPEN", 2)
+    before = len(os.listdir("/proc/self/fd"))
+    files = ShardFiles(paths)
+    for file in (0, 1, 2, 1, 4, 0, 3):
+        assert files.read(file, 3, 4) == bytes([file]) * 4
+        assert len(os.listdir("/proc/self/fd")) <= before + 2
+    assert files.read(0, 8, 4) == b"\0\0"
+    del files
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_missing_file_is_an_os_error(paths):
+    paths[1].unlink()
+    with pytest.raises(FileNotFoundError):
+        ShardFiles(paths).read(1, 0, 1)
