@@ -34,9 +34,10 @@ def roc_plot(result: Result) -> str:
             far, tar = _steps(scored.split, lowest)
             label = f"{name}, EER {scored.found.eer:.2%}"
             axes.step(far, tar, where="post", label=label, **_STYLES[name])
-        axes.set(xscale="log", xlim=(lowest, 1), ylim=(0, 1.02))
+        axes.set(xscale="log", xlim=(min(lowest, 0.1), 1), ylim=(0, 1.02))
         axes.set(xlabel="FAR (false accept rate, log scale)", ylabel="TAR (true accept rate)")
         axes.xaxis.set_major_formatter(lambda far, _: percent(far))
+        axes.xaxis.set_minor_formatter("")
         axes.yaxis.set_major_formatter(lambda tar, _: percent(round(tar, 6)))
         axes.grid(which="major", alpha=0.35)
         axes.legend(loc="lower right")

@@ -19,7 +19,8 @@ tbody th { padding-top: 1rem; overflow-wrap: anywhere; }
 .plots figure, .pairs figure { margin: 0; }
 .plots img { width: 100%; height: auto; display: block; }
 .pairs { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); }
-.pairs figure { display: grid; grid-template-columns: 1fr 1fr; gap: .25rem .4rem; }
+.pairs figure { display: grid; grid-template-columns: 1fr 1fr; gap: .25rem .4rem;
+  align-content: start; }
 .pairs img { width: 100%; aspect-ratio: 1; display: block; background: #eee; }
 .pairs span { display: block; font-size: .75rem; line-height: 1.3; color: var(--soft); }
 .pairs figcaption { grid-column: 1 / 3; grid-row: 1; font-size: .85rem; }

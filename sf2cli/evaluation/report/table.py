@@ -32,8 +32,9 @@ def _table(result: Result) -> Table:
             "",
             "EER",
             "AUC",
-            "10-fold accuracy",
-            *(f"TAR at FAR ≤ {percent(f)}" for f in fars),
+            # Broken by hand, so that a terminal of 80 columns breaks no word.
+            "10-fold\naccuracy",
+            *(f"TAR at\nFAR\n≤ {percent(far)}" for far in fars),
         ],
         rows=[[name, *_cells(one)] for name, one in found.items()],
         notes=result.notes,
