@@ -16,7 +16,8 @@ from sf2cli.evaluation.report import write
 from sf2cli.evaluation.report.document import document
 from sf2cli.evaluation.report.page import page
 from sf2cli.evaluation.report.pictures import panels
-from sf2cli.evaluation.verification import SortedScores, auc, eer
+from sf2cli.evaluation.report.plots import staircase
+from sf2cli.evaluation.verification import SortedScores, auc, eer, tar_at_far
 from tests.evaluation.small import photo, write_bin, write_model, write_photos, write_set
 
 ARGV = ["eval", "run", "--set", "a set"]
@@ -135,6 +136,19 @@ def test_plots_have_labelled_axes_and_are_the_same_each_time(evaluation, content
         assert "<!-- TAR (true accept rate) -->" in roc
         assert "<!-- similarity (cosine) -->" in histogram
         assert "<!-- % of the pairs of a kind -->" in histogram
+
+
+def test_roc_is_drawn_as_the_highest_tar_up_to_each_far():
+    generator = np.random.default_rng(0)
+    issame = generator.random(300) < 0.4
+    split = SortedScores.of(generator.integers(0, 40, 300) + 9 * issame, issame)
+    far, tar = staircase(split)
+    assert (far[0], far[-1]) == (1 / len(split.impostor), 1)
+    assert (np.diff(far) >= 0).all()
+    assert ((np.diff(far) == 0) | (np.diff(tar) == 0)).all()
+    for target in np.geomspace(far[0], 1, 50)[1:-1]:
+        drawn = tar[np.searchsorted(far, target, side="right") - 1]
+        assert drawn == tar_at_far(split, target).tar
 
 
 def test_panels_are_the_extremes_of_each_kind(evaluation):

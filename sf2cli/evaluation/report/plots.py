@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sf2cli.evaluation.evaluate import MODEL, PIXELS, Result
 from sf2cli.evaluation.measure import percent
@@ -31,9 +32,8 @@ def roc_plot(result: Result) -> str:
         axes = figure.subplots()
         lowest = 1 / result.pairs.impostor
         for name, scored in result.scored.items():
-            far, tar = _steps(scored.split, lowest)
             label = f"{name}, EER {scored.found.eer:.2%}"
-            axes.step(far, tar, where="post", label=label, **_STYLES[name])
+            axes.plot(*staircase(scored.split), label=label, **_STYLES[name])
         axes.set(xscale="log", xlim=(min(lowest, 0.1), 1), ylim=(0, 1.02))
         axes.set(xlabel="FAR (false accept rate, log scale)", ylabel="TAR (true accept rate)")
         axes.xaxis.set_major_formatter(lambda far, _: percent(far))
@@ -72,11 +72,13 @@ def histogram(result: Result) -> str:
         return _svg(figure)
 
 
-def _steps(split: SortedScores, lowest: float) -> tuple[np.ndarray, np.ndarray]:
-    """The ROC from FAR = `lowest` on, which begins at the TAR that no false accept reaches."""
-    curve = roc(split)
+def staircase(split: SortedScores) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """FAR and the highest TAR up to it, corner by corner, from one accepted impostor pair on."""
+    curve, lowest = roc(split), 1 / len(split.impostor)
+    # The first point is what no false accept reaches; it has no place on a logarithmic axis.
     start = int(np.searchsorted(curve.far, lowest, side="left")) - 1
-    return np.maximum(curve.far[start:], lowest), curve.tar[start:]
+    far, tar = np.maximum(curve.far[start:], lowest), curve.tar[start:]
+    return np.repeat(far, 2)[1:], np.repeat(tar, 2)[:-1]
 
 
 def _style() -> AbstractContextManager[None]:
