@@ -63,14 +63,20 @@ def result_json(value: Any) -> None:
         print(json.dumps(value, indent=2, ensure_ascii=False), flush=True)
 
 
-def result_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """The result of a command as a table, on standard output.
+def result_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    notes: Sequence[str] = (),
+) -> None:
+    """The result of a command as a table, on standard output, with notes below it.
 
     The first column is left-aligned, the others are numbers.
     """
     if _quiet:
         return
-    table = Table(title=title, title_justify="left")
+    caption = "\n".join(notes) or None
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     for i, name in enumerate(columns):
         table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:

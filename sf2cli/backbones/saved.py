@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from sf2cli.backbones.registry import build_backbone
 from sf2cli.errors import Sf2Error
@@ -165,9 +166,16 @@ def _portable(tensor: Tensor) -> Tensor:
     return (tensor.float() if tensor.is_floating_point() else tensor).contiguous()
 
 
+class _NoDraws(TorchFunctionMode):
+    """Leaves tensors undrawn: a normal draw on the meta device imports torch's compiler (2 s)."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))
+
+
 def _empty_backbone(card: BackboneCard) -> nn.Module:
     # On the meta device: no memory, no initialisation, no draw from the global generator.
-    with torch.device("meta"):
+    with torch.device("meta"), _NoDraws():
         return build_backbone(**card.model_dump())
 
 

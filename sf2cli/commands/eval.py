@@ -2,40 +2,94 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
 from sf2cli import console
 
+_PATH = click.Path(path_type=Path)
+
 
 @click.command("eval", short_help="Evaluate a model on held-out identities.")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=_PATH)
 @click.option(
     "--set",
-    "packed",
-    type=click.Path(path_type=Path),
-    required=True,
+    "sets",
+    type=_PATH,
+    multiple=True,
+    metavar="PACKED",
     help="A packed set of identities the model was not trained on: all its pairs.",
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Report folder.  [default: MODEL/eval]"
+    "--bin",
+    "bins",
+    type=_PATH,
+    multiple=True,
+    metavar="FILE.bin",
+    help="An InsightFace verification set, such as lfw.bin.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print report.json instead of the table.")
-def command(model: Path, packed: Path, out: Path | None, as_json: bool) -> None:
-    """Evaluate MODEL, a run or model folder: EER, AUC, accuracy, TAR at FAR, and a report.
+@click.option(
+    "--pairs",
+    "lists",
+    type=_PATH,
+    multiple=True,
+    metavar="LIST",
+    help="A text file of `path1 path2 0|1` lines, 1 for one identity; or LFW's pairs.txt.",
+)
+@click.option(
+    "--images",
+    "roots",
+    type=_PATH,
+    multiple=True,
+    metavar="ROOT",
+    help="The folder that the paths of --pairs start in; once for all lists, or once for each.",
+)
+@click.option(
+    "--out",
+    type=_PATH,
+    help="Report folder.  [default: eval in the run folder, MODEL-eval beside a model folder]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print report.json instead of the tables.")
+def command(
+    model: Path,
+    sets: tuple[Path, ...],
+    bins: tuple[Path, ...],
+    lists: tuple[Path, ...],
+    roots: tuple[Path, ...],
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Evaluate MODEL, a run or model folder, on pairs of faces, beside the raw pixels.
+
+    Gives EER, AUC, accuracy over ten folds and TAR at FAR for every --set, --bin and --pairs, all
+    of which may be repeated, and writes report.json and report.html: plots, the best and worst
+    pairs, and the definition of each number. Images are resized to the model's input, not
+    aligned.
 
     \b
-    Example:
+    Examples:
       sf2 eval runs/att --set shards/att-test
+      sf2 eval runs/mine --bin lfw.bin --bin agedb_30.bin --out reports/mine
+      sf2 eval runs/mine --pairs pairs.txt --images lfw/
     """
-    from sf2cli.evaluation.all_pairs import evaluate
-    from sf2cli.evaluation.report import table, write_report
+    if not (sets or bins or lists):
+        raise click.UsageError("Nothing to evaluate on: give --set, --bin or --pairs.")
+    if bool(lists) != bool(roots):
+        raise click.UsageError("--pairs LIST and --images ROOT need each other.")
+    if len(roots) not in (0, 1, len(lists)):
+        raise click.UsageError(
+            f"--images: found {len(roots)} for {len(lists)} --pairs, expected one for all or one"
+            " for each."
+        )
+    from sf2cli.evaluation.run import run
 
-    evaluation = evaluate(model, packed)
-    page = write_report(evaluation, out or model / "eval")
+    listed = list(zip(lists, roots if len(roots) > 1 else roots * len(lists), strict=True))
+    outcome = run(model, sets=sets, bins=bins, lists=listed, out=out, argv=sys.argv[1:])
     if as_json:
-        console.result_json(evaluation.report)
+        console.result_json(outcome.document)
     else:
-        console.result_table(f"{packed}, all pairs", *table(evaluation.report))
-    console.info(f"report: {page}")
+        for table in outcome.tables:
+            console.result_table(table.title, table.columns, table.rows, table.notes)
+    console.info(f"report: {outcome.page}")

@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sf2cli.data.images import BadImageError, decode_image, resize
+from sf2cli.data.writer import file_sha256
 from sf2cli.errors import Sf2Error
+from sf2cli.evaluation.pair_set import PairSet
 from sf2cli.evaluation.unpickle import ByteArray, as_bytes, load_untrusted
 
 _REMEDY = "Expected an InsightFace .bin: (images, issame), two images a pair."
@@ -21,6 +24,50 @@ class PairBin:
 
     images: list[bytes]
     issame: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _BinFaces:
+    path: Path
+    images: list[bytes]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def decode(self, i: int, image_size: int, channels: int) -> NDArray[np.uint8]:
+        try:
+            return resize(decode_image(self.images[i], channels), image_size)
+        except BadImageError as failure:
+            raise Sf2Error(
+                f"{self.path}: image {i} (pair {i // 2}): {failure}",
+                "Get the file again from where it came.",
+            ) from None
+
+    def source(self, i: int) -> str:
+        return f"image {i}"
+
+
+def open_bin(path: Path) -> PairSet:
+    """The pairs of an InsightFace .bin, in its order.
+
+    Raises:
+        Sf2Error: as `read_bin`, or a file without genuine or without impostor pairs.
+    """
+    content = read_bin(path)
+    numbers = np.arange(len(content.images), dtype=np.int32)
+    return PairSet(
+        name=path.stem,
+        protocol="InsightFace .bin",
+        source=path,
+        data_sha256=file_sha256(path),
+        hashed="the file",
+        faces=_BinFaces(path, content.images),
+        first=numbers[0::2],
+        second=numbers[1::2],
+        issame=content.issame,
+        all_pairs=False,
+        folds="contiguous",
+    )
 
 
 def read_bin(path: Path) -> PairBin:

@@ -1,6 +1,8 @@
-"""Embeddings of a packed set: flip-sum of a trained backbone, and raw pixels as the baseline."""
+"""Embeddings of images: flip-sum of a trained backbone; and their pixels, for the baseline."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,39 +12,77 @@ from torch import nn
 
 from sf2cli import console
 from sf2cli.backbones.saved import ModelCard, normalise
-from sf2cli.data.loader import iterate_images
-from sf2cli.data.packed import PackedSet
 from sf2cli.errors import Sf2Error
+from sf2cli.evaluation.pair_set import Faces
 
 _BATCH = 64
 
 
+@dataclass(frozen=True)
+class Embedded:
+    """One row an image: `model` float32 [n, embedding_size], unit length, and `pixels` uint8
+    [n, channels * image_size ** 2], the very values that the model was given."""
+
+    model: NDArray[np.float32]
+    pixels: NDArray[np.uint8]
+
+
 @torch.inference_mode()
-def embed_set(packed: PackedSet, model: nn.Module | None, card: ModelCard) -> NDArray[np.float32]:
-    """Unit-length f(x) + f(mirrored x) of every image, float32 [N, d], in the set's order.
+def embed(faces: Faces, model: nn.Module, card: ModelCard, description: str) -> Embedded:
+    """f(x) + f(mirrored x), scaled to unit length, of every image, and the images' pixels.
 
     Args:
-        model: the backbone, in eval mode; None takes the pixels themselves as f.
+        faces: the images, each read once.
+        model: the backbone f in eval mode, on any device.
+        card: how its input is made.
+        description: of the progress display.
 
     Raises:
-        Sf2Error: an embedding that is not finite, named by its image.
+        Sf2Error: images that cannot be read (the first is named, all are counted), or an embedding
+            that is not finite.
     """
     size, channels = card.backbone.image_size, card.backbone.channels
-    rows = []
-    with console.progress("embed" if model else "raw pixels", len(packed), "images") as line:
-        for images in iterate_images(
-            packed, np.arange(len(packed)), _BATCH, size, channels, workers=0
-        ):
-            floats = normalise(images, card.preprocessing) if model else images.float()
-            mirrored = floats.flip(3)
-            both = model(floats) + model(mirrored) if model else (floats + mirrored).flatten(1)
-            rows.append(F.normalize(both.float()))
-            line.advance(len(images))
+    device = next(model.parameters()).device
+    pixels = np.empty((len(faces), channels, size, size), np.uint8)
+    rows: list[torch.Tensor] = []
+    unreadable: list[Sf2Error] = []
+    with console.progress(description, len(faces), "images") as line:
+        for start in range(0, len(faces), _BATCH):
+            batch = pixels[start : start + _BATCH]
+            unreadable += _decode(faces, start, batch)
+            # Once one image is bad the rest is read only to count.
+            if not unreadable:
+                images = normalise(torch.from_numpy(batch).to(device), card.preprocessing)
+                rows.append(F.normalize((model(images) + model(images.flip(3))).float()).cpu())
+            line.advance(len(batch))
+    if unreadable:
+        raise _unreadable(unreadable, len(faces))
     embeddings: NDArray[np.float32] = torch.cat(rows).numpy()
     bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
     if len(bad):
         raise Sf2Error(
-            f"{len(bad)} embeddings are not finite, the first of {packed.source(int(bad[0]))}",
+            f"{len(bad)} embeddings are not finite, the first of {faces.source(int(bad[0]))}",
             "The model's weights are damaged or its training diverged.",
         )
-    return embeddings
+    return Embedded(embeddings, pixels.reshape(len(faces), -1))
+
+
+def _decode(faces: Faces, start: int, batch: NDArray[np.uint8]) -> list[Sf2Error]:
+    """Fill `batch` [B, C, H, W] with the images from `start` on; the errors of those that fail."""
+    failures = []
+    channels, size = batch.shape[1:3]
+    for k in range(len(batch)):
+        try:
+            batch[k] = faces.decode(start + k, size, channels).transpose(2, 0, 1)
+        except Sf2Error as failure:
+            failures.append(failure)
+    return failures
+
+
+def _unreadable(failures: list[Sf2Error], images: int) -> Sf2Error:
+    first = failures[0]
+    if len(failures) == 1:
+        return first
+    return Sf2Error(
+        f"{first.message}; {len(failures)} of {images} images cannot be read", first.remedy
+    )

@@ -97,8 +97,11 @@ def roc(scores: SortedScores, max_points: int = _ROC_POINTS) -> Roc:
     """
     picked = [_thin(scores.genuine, max_points), _thin(scores.impostor, max_points)]
     thresholds = np.unique(np.concatenate(picked))[::-1]
-    far = 1 - np.searchsorted(scores.impostor, thresholds) / len(scores.impostor)
-    tar = 1 - np.searchsorted(scores.genuine, thresholds) / len(scores.genuine)
+    # One division of whole numbers, so that rates equal those of the other metrics exactly.
+    far, tar = (
+        (len(values) - np.searchsorted(values, thresholds)) / len(values)
+        for values in (scores.impostor, scores.genuine)
+    )
     return Roc(
         np.concatenate([[0.0], far]),
         np.concatenate([[0.0], tar]),

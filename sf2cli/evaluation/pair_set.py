@@ -1,0 +1,94 @@
+"""A verification protocol made ready: images, pairs of them, and which pairs are genuine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sf2cli.errors import Sf2Error
+
+
+class Faces(Protocol):
+    """Images by number; `data.packed.PackedSet` is one such."""
+
+    def __len__(self) -> int: ...
+
+    def decode(self, i: int, image_size: int, channels: int) -> NDArray[np.uint8]:
+        """Image `i` resized to uint8 [image_size, image_size, channels].
+
+        Raises:
+            Sf2Error: it cannot be read or decoded; the message names it.
+        """
+        ...
+
+    def source(self, i: int) -> str:
+        """What image `i` is called in a report."""
+        ...
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """What every protocol comes down to, as the options name it.
+
+    Args:
+        name: short, for headings.
+        protocol: which form the pairs had.
+        source: the file or folder they came from.
+        data_sha256: hash of what `hashed` says.
+        hashed: what `data_sha256` is the hash of.
+        faces: the images.
+        first: number of each pair's first image, int32 [pairs].
+        second: number of its second image, int32 [pairs].
+        issame: True for genuine pairs, bool [pairs].
+        all_pairs: the pairs are all i < j, in the order of numpy.triu_indices.
+        folds: how the pairs are cut into ten for the accuracy.
+        identities: how many there are, where that is known.
+        credit: whom to name where the images are shown.
+
+    Raises:
+        Sf2Error: there is no pair at all, or none of one kind.
+    """
+
+    name: str
+    protocol: str
+    source: Path
+    data_sha256: str
+    hashed: str
+    faces: Faces
+    first: NDArray[np.int32]
+    second: NDArray[np.int32]
+    issame: NDArray[np.bool_]
+    all_pairs: bool
+    folds: Literal["contiguous", "stratified"]
+    identities: int | None = None
+    credit: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.genuine and self.impostor:
+            return
+        if len(self):
+            missing = "impostor" if self.genuine else "genuine"
+            found = f"none of the {len(self)} pairs is {missing}"
+        else:
+            found = f"no pairs to compare ({len(self.faces)} image(s))"
+        raise Sf2Error(
+            f"{self.source}: {found}",
+            "Verification needs pairs of one identity (genuine) and of two (impostor).",
+        )
+
+    def __len__(self) -> int:
+        return len(self.issame)
+
+    @property
+    def genuine(self) -> int:
+        """The number of genuine pairs."""
+        return int(np.count_nonzero(self.issame))
+
+    @property
+    def impostor(self) -> int:
+        """The number of impostor pairs."""
+        return len(self) - self.genuine

@@ -1,0 +1,103 @@
+"""The report's plots, as SVG text. The same numbers give the same bytes."""
+
+from __future__ import annotations
+
+import io
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sf2cli.evaluation.evaluate import MODEL, PIXELS, Result
+from sf2cli.evaluation.measure import percent
+from sf2cli.evaluation.verification import SortedScores, roc
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_BINS = 60
+# Apart for the colour-blind too.
+_BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#777777"
+_STYLES: dict[str, dict[str, Any]] = {
+    MODEL: {"color": _BLUE, "linewidth": 2},
+    PIXELS: {"color": _GREY, "linewidth": 1.5, "linestyle": "--"},
+}
+
+
+def roc_plot(result: Result) -> str:
+    """TAR over FAR on a logarithmic axis, from one accepted impostor pair on."""
+    with _style():
+        figure = _figure()
+        axes = figure.subplots()
+        lowest = 1 / result.pairs.impostor
+        for name, scored in result.scored.items():
+            label = f"{name}, EER {scored.found.eer:.2%}"
+            axes.plot(*staircase(scored.split), label=label, **_STYLES[name])
+        axes.set(xscale="log", xlim=(min(lowest, 0.1), 1), ylim=(0, 1.02))
+        axes.set(xlabel="FAR (false accept rate, log scale)", ylabel="TAR (true accept rate)")
+        axes.xaxis.set_major_formatter(lambda far, _: percent(far))
+        axes.xaxis.set_minor_formatter("")
+        axes.yaxis.set_major_formatter(lambda tar, _: percent(round(tar, 6)))
+        axes.grid(which="major", alpha=0.35)
+        axes.legend(loc="lower right")
+        return _svg(figure)
+
+
+def histogram(result: Result) -> str:
+    """How the model's similarities are spread, for each kind of pair, with the EER threshold."""
+    scored = result.scored[MODEL]
+    kinds = {"genuine": (scored.split.genuine, _BLUE), "impostor": (scored.split.impostor, _ORANGE)}
+    low = min(float(values[0]) for values, _ in kinds.values())
+    high = max(float(values[-1]) for values, _ in kinds.values())
+    edges = np.linspace(low, high if high > low else low + 0.01, _BINS + 1)
+    with _style():
+        figure = _figure()
+        axes = figure.subplots()
+        for name, (values, colour) in kinds.items():
+            share = np.histogram(values, edges)[0] / len(values) * 100
+            label = f"{name} ({len(values):,} pairs)"
+            axes.stairs(share, edges, fill=True, alpha=0.5, color=colour, label=label)
+        threshold = scored.found.eer_threshold
+        axes.axvline(
+            threshold,
+            color="black",
+            linewidth=1,
+            linestyle=":",
+            label=f"EER threshold {threshold:.2f}",
+        )
+        axes.set(xlabel="similarity (cosine)", ylabel="% of the pairs of a kind")
+        axes.set_ylim(top=axes.get_ylim()[1] * 1.35)
+        axes.legend(loc="upper left", ncols=1)
+        return _svg(figure)
+
+
+def staircase(split: SortedScores) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """FAR and the highest TAR up to it, corner by corner, from one accepted impostor pair on."""
+    curve, lowest = roc(split), 1 / len(split.impostor)
+    # The first point is what no false accept reaches; it has no place on a logarithmic axis.
+    start = int(np.searchsorted(curve.far, lowest, side="left")) - 1
+    far, tar = np.maximum(curve.far[start:], lowest), curve.tar[start:]
+    return np.repeat(far, 2)[1:], np.repeat(tar, 2)[:-1]
+
+
+def _style() -> AbstractContextManager[None]:
+    import matplotlib as mpl
+
+    plain = {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
+    style: AbstractContextManager[None] = mpl.rc_context(
+        {"font.size": 11, "svg.hashsalt": "sf2", **plain}
+    )
+    return style
+
+
+def _figure() -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(5.4, 3.8), layout="constrained")
+
+
+def _svg(figure: Figure) -> str:
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue()
