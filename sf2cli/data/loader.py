@@ -1,4 +1,4 @@
-"""Batches for training and for evaluation.
+"""Batches for training.
 
 The order of an epoch is global: one permutation from (seed, epoch), cut into global batches, each
 cut into one contiguous slice a rank. Ranks and workers change who reads a sample, never which
@@ -93,37 +93,3 @@ class TrainLoader:
             first = k * self._global_batch + self._rank * self._batch
             indices = order[first : first + self._batch]
             yield Request(indices, flips[indices])
-
-
-def iterate_images(
-    packed: PackedSet,
-    indices: NDArray[np.int64],
-    batch_size: int,
-    image_size: int,
-    channels: int,
-    workers: int,
-) -> Iterator[Tensor]:
-    """The images of `indices` in that order, the last batch as small as it comes.
-
-    Args:
-        packed: the set.
-        indices: sample numbers, int64 [n].
-        batch_size: images a batch.
-        image_size: edge in pixels.
-        channels: 3 for RGB, 1 for grey.
-        workers: processes to decode in; 0 decodes in this one.
-
-    Yields:
-        uint8 [B, channels, image_size, image_size].
-
-    Raises:
-        Sf2Error: an image cannot be read, or a worker died.
-    """
-    fetcher = BatchFetcher(packed, image_size, channels, workers)
-    rows = np.asarray(indices, dtype=np.int64)
-    requests = (
-        Request(part, np.zeros(len(part), dtype=np.bool_))
-        for part in (rows[k : k + batch_size] for k in range(0, len(rows), batch_size))
-    )
-    for images, _ in fetcher.fetch(requests):
-        yield images

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sf2cli.data.loader import TrainLoader, iterate_images
+from sf2cli.data.loader import TrainLoader
 from sf2cli.data.order import epoch_flips, epoch_order
 from sf2cli.errors import Sf2Error
 from tests.pictures import stored, write_set
@@ -145,17 +145,3 @@ def test_a_set_smaller_than_a_batch_is_refused(packed):
             flip=False,
             workers=0,
         )
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_iterate_images_keeps_the_order(packed, workers):
-    indices = np.array([5, 0, 22, 5, 7, 13, 1])
-    batches = list(iterate_images(packed, indices, 3, 4, 1, workers))
-    assert [len(batch) for batch in batches] == [3, 3, 1]
-    assert torch.cat(batches)[:, 0, 0, 0].tolist() == indices.tolist()
-
-
-def test_iterate_images_gives_what_is_asked_for(packed):
-    (batch,) = iterate_images(packed, np.array([3]), 8, 16, 3, 0)
-    assert (batch.shape, batch.dtype) == ((1, 3, 16, 16), torch.uint8)
-    assert list(iterate_images(packed, np.array([], dtype=np.int64), 8, 16, 3, 0)) == []
