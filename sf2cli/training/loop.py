@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sf2cli import console
 from sf2cli.backbones.saved import save_model
+from sf2cli.data.augment import Augment
 from sf2cli.data.loader import TrainLoader
 from sf2cli.data.manifest import MANIFEST_NAME
 from sf2cli.data.packed import PackedSet
@@ -93,6 +94,7 @@ class Run:
             channels=data.channels,
             flip=data.flip,
             workers=data.workers,
+            limits=Augment(**data.augment.model_dump()),
         )
 
     def _state_of(self, checkpoint: Path) -> RunState:
