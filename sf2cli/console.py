@@ -60,10 +60,23 @@ def result_json(value: Any) -> None:
         print(json.dumps(value, indent=2, ensure_ascii=False), flush=True)
 
 
-def result_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def result_text(text: str) -> None:
+    """A part of a command's result that is no table, on standard output."""
+    if not _quiet:
+        print(text, flush=True)
+
+
+def result_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    aside: bool = False,
+) -> None:
     """The result of a command as a table, on standard output.
 
-    The first column is left-aligned, the others are numbers.
+    The first column is left-aligned, the others are numbers. A table `aside` goes to standard
+    error: standard output then belongs to JSON.
     """
     if _quiet:
         return
@@ -72,7 +85,8 @@ def result_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obj
         table.add_column(name, justify="left" if i == 0 else "right", no_wrap=i == 0)
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    out = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=120)
+    stream = sys.stderr if aside else sys.stdout
+    out = Console(file=stream, highlight=False, width=None if stream.isatty() else 120)
     out.print(table)
 
 

@@ -53,9 +53,10 @@ class RankMemory:
 
     Attributes:
         weights, momentum: of the shard.
-        gradient: of the rows in use, and where they are sampled a copy of them; 0 in the one-pass
-            head.
-        logits: fp32 [B, rows in use], turned into their gradient in place; 0 in the one-pass head.
+        gradient: of the rows in use, where they are sampled a copy of them, and in Partial FC's
+            published form autograd's temporaries; 0 in the one-pass head.
+        logits: fp32 [B, rows in use], turned into their gradient in place; in the published form
+            only what goes beyond the temporaries, which come later; 0 in the one-pass head.
         tile: buffers of the tile in work.
         features: gathered, and their gradients.
         backbone: parameters, gradients, optimiser state and activations.
@@ -92,11 +93,18 @@ class Budget:
 def bytes_per_identity(head: HeadKind, embedding_size: int, batch_size: int = 0) -> float:
     """What one identity costs over all ranks; a softmax head's logits where a batch is given."""
     row = embedding_size * VALUE_BYTES[head.storage]
-    kept = row * (1 + head.momentum)
+    return row * (1 + head.momentum) + head.rate * sum(_working_bytes(head, row, batch_size))
+
+
+def _working_bytes(head: HeadKind, row: int, batch_size: int) -> tuple[int, int]:
+    """What a step needs for an identity in use beside `row` and momentum: gradient and logits."""
+    column = 4 * batch_size
     if not head.is_softmax:
-        return kept
-    copies = 2 if head.rate < 1 else 1
-    return kept + head.rate * (copies * row + 4 * batch_size)
+        return 0, 0
+    if head.is_published:
+        # Measured: autograd's peak is five more rows, or one and four columns before they go.
+        return 5 * row, max(0, 4 * column - 4 * row)
+    return row * (2 if head.rate < 1 else 1), column
 
 
 def rank_memory(
@@ -110,12 +118,13 @@ def rank_memory(
     d, batch = workload.embedding_size, workload.batch_size
     rows = -(-num_ids // workload.nproc)
     row = d * VALUE_BYTES[head.storage]
-    in_use = math.ceil(rows * head.rate) if head.is_softmax else 0
+    in_use = math.ceil(rows * head.rate)
+    gradient, logits = _working_bytes(head, row, batch)
     return RankMemory(
         weights=rows * row,
         momentum=rows * row * head.momentum,
-        gradient=in_use * row * (2 if head.rate < 1 else 1),
-        logits=in_use * batch * 4,
+        gradient=in_use * gradient,
+        logits=in_use * logits,
         tile=0
         if head.is_softmax
         else min(rows, tile_rows(d, batch, platform)) * _tile_row_bytes(d, batch),

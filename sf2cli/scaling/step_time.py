@@ -1,6 +1,6 @@
 """How long a training step takes on a machine of which a few rates are known.
 
-    products       6 B d K / R flop, at the rate of the three matrix products on a cached tile
+    products       6 B d K / R flop, at the rate of the three matrix products alone
     element-wise   B K / R pairs of a feature and an identity: loss and logit gradient
     update         bytes of weight and momentum, read and written once
     dispatch       Python and its calls, tile by tile; on a GPU only what the kernels do not hide
@@ -29,7 +29,7 @@ class Rates:
     """What one rank reaches while all ranks work.
 
     Attributes:
-        product_flops: flop/s of the head's matrix products on a cached tile.
+        product_flops: flop/s of the head's matrix products alone, tile by tile.
         pairs: pairs of a feature and an identity whose loss and gradient are made, a second.
         update: bytes of weight and momentum updated a second, each counted read and written.
         latency: seconds of a collective of a few bytes; 0 for one rank.

@@ -21,7 +21,8 @@ class HeadKind(_Frozen):
     """A head to plan and measure.
 
     Attributes:
-        name: "sphereface2", one of SOFTMAX_HEADS, or PARTIAL: CosFace on sampled negatives.
+        name: "sphereface2", one of SOFTMAX_HEADS, or PARTIAL: CosFace, on sampled negatives, or
+            where the rate is 1 in the published form instead of our own.
         storage: of the weight rows and of the momentum.
         momentum: whether a momentum buffer is kept.
         rate: fraction of the negatives that take part in a step; 1 for all of them.
@@ -36,6 +37,11 @@ class HeadKind(_Frozen):
     def is_softmax(self) -> bool:
         """Whether the classes compete, so that logits and a dense gradient must be held."""
         return self.name != "sphereface2"
+
+    @property
+    def is_published(self) -> bool:
+        """Whether it is Partial FC in its published form."""
+        return self.name == PARTIAL and self.rate == 1
 
     @property
     def label(self) -> str:
@@ -90,10 +96,11 @@ def parse_against(text: str) -> list[HeadKind]:
     heads = []
     for part in text.split(","):
         name, colon, rate = part.strip().lower().partition(":")
-        if name not in (*SOFTMAX_HEADS, PARTIAL) or (name == PARTIAL) != bool(colon):
-            names = ", ".join(SOFTMAX_HEADS)
+        if name not in (*SOFTMAX_HEADS, PARTIAL) or (colon and name != PARTIAL):
+            names = ", ".join((*SOFTMAX_HEADS, PARTIAL))
             raise ValueError(f"expected {names} or {PARTIAL}:RATE, found {part.strip()!r}")
-        heads.append(HeadKind.model_validate({"name": name, "rate": _rate(part, rate or "1")}))
+        number = _rate(part, rate) if colon else 1.0
+        heads.append(HeadKind.model_validate({"name": name, "rate": number}))
     return heads
 
 
@@ -102,8 +109,6 @@ def _rate(part: str, text: str) -> float:
         rate = float(text)
     except ValueError:
         rate = math.nan
-    if not 0 < rate <= 1:
-        raise ValueError(
-            f"expected a rate above 0 and up to 1, as in {PARTIAL}:0.1, found {part!r}"
-        )
+    if not 0 < rate < 1:
+        raise ValueError(f"expected a rate between 0 and 1, as in {PARTIAL}:0.1, found {part!r}")
     return rate

@@ -54,6 +54,13 @@ def test_a_sampled_head_holds_them_for_the_rows_it_draws():
     assert memory.logits == 100_000 * 128 * 4
 
 
+def test_the_published_form_holds_autograds_temporaries():
+    published = HeadKind(name="partialfc")
+    # Seven rows of 2,048 bytes; or three and four columns of logits, where those are longer.
+    assert bytes_per_identity(published, 512, 128) == 7 * 2048
+    assert bytes_per_identity(published, 512, 1024) == 3 * 2048 + 4 * 4096
+
+
 def test_one_pass_keeps_weights_momentum_and_a_tile():
     memory = rank_memory(BF16, 10_000_001, Workload(nproc=2))
     assert memory.weights == memory.momentum == 5_000_001 * 1024
