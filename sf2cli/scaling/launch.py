@@ -90,10 +90,13 @@ def _wait(
 ) -> int | None:
     """Wait for all ranks; None, or the rank that says best why they failed."""
 
+    failed: list[int] = []
+
     def silence(rank: int) -> tuple[bool, bool, int]:
-        # A rank that was killed or has left its reason says more than one that lost its peer.
+        # A rank that was killed or has left its reason says more than one that lost its peer,
+        # which also ends later.
         killed = ranks[rank].returncode == -signal.SIGKILL
-        return not killed, not (folder / f"rank-{rank}.json").exists(), rank
+        return not killed, not (folder / f"rank-{rank}.json").exists(), failed.index(rank)
 
     seen = 0
     deadline: float | None = None
@@ -103,7 +106,7 @@ def _wait(
             on_tick(done - seen)
             seen = done
         codes = [process.poll() for process in ranks]
-        failed = [rank for rank, code in enumerate(codes) if code]
+        failed += [rank for rank, code in enumerate(codes) if code and rank not in failed]
         if failed and deadline is None:
             deadline = time.monotonic() + _SETTLE_S
         if None not in codes or (deadline is not None and time.monotonic() > deadline):
@@ -125,5 +128,5 @@ def _reason(name: str, rank: int, code: int, folder: Path) -> Sf2Error:
     if code < 0:
         return Sf2Error(f"{name}: rank {rank} was ended by {signal.Signals(-code).name}")
     log = (folder / f"rank-{rank}.log").read_text(encoding="utf-8", errors="replace")
-    last = (log.strip().splitlines() or ["it said nothing"])[-1]
+    last = (log.strip().splitlines() or ["it said nothing"])[-1].removeprefix(f"[rank{rank}]: ")
     return Sf2Error(f"{name}: rank {rank} failed with status {code}: {last}")

@@ -78,6 +78,11 @@ def make_options(
             f"--batch-size {batch_size} does not divide by --nproc {nproc}: every rank takes the"
             " same number of samples"
         )
+    if num_ids and min(num_ids) < nproc and any(head.is_published for head in against or []):
+        raise ValueError(
+            "--against partialfc: its published form wants an identity a rank, found"
+            f" {min(num_ids)} for {nproc} ranks"
+        )
     heads = [
         HeadKind.model_validate({"storage": name, "rate": negatives}) for name in storage.split(",")
     ]

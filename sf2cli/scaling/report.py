@@ -17,7 +17,7 @@ from sf2cli.scaling.units import show_bytes, show_count, show_seconds
 Row = Mapping[str, Any]
 
 _TIMES = ("identities", "head", "step", "least", "most", "ids x samples/s", "model", "err")
-_MEMORY = ("identities", "head", "a rank", "planned", "beyond", "all ranks")
+_MEMORY = ("identities", "head", "a rank", "planned", "beyond", "all ranks", "loss, one batch")
 _WHERE = ("identities", "head", "product", "element-wise", "update", "comm.", "other", "of tile")
 
 
@@ -151,7 +151,8 @@ def _time_cells(row: Row) -> list[str]:
 def _memory_cells(row: Row) -> list[str]:
     columns = ("rank_peak_bytes", "planned_rank_bytes", "beyond_bytes", "all_peaks_bytes")
     sizes = [show_bytes(row[column]) for column in columns]
-    return [show_count(row["num_ids"]), row["head"], *sizes]
+    losses = f"{row['first_loss']:.4g} to {row['last_loss']:.4g}"
+    return [show_count(row["num_ids"]), row["head"], *sizes, losses]
 
 
 def _share_cells(row: Row) -> list[str]:

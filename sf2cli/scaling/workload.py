@@ -84,7 +84,8 @@ class Point(_Frozen):
     @property
     def name(self) -> str:
         """What messages call it."""
-        return f"{self.head.label}, {self.num_ids:,} identities"
+        noun = "identity" if self.num_ids == 1 else "identities"
+        return f"{self.head.label}, {self.num_ids:,} {noun}"
 
 
 def parse_against(text: str) -> list[HeadKind]:

@@ -55,6 +55,7 @@ def no_jobs(monkeypatch):
         (("--num-ids", "5", "--negatives", "0"), "--negatives"),
         (("--num-ids", "5", "--steps", "4"), "--steps"),
         (("--num-ids", "5", "--nproc", "3"), "--batch-size 128 does not divide by --nproc 3"),
+        (("--num-ids", "1", "--nproc", "2", "--against", "partialfc"), "wants an identity a rank"),
         (("--num-ids", "5", "--hosts", "2"), "--hosts is of the cluster that --target names"),
         (("--num-ids", "5", "--zero", "2", "--target", "8xh100"), "--backbone"),
         (("--num-ids", "5", "--memory", "1GB", "--target", "8xh100"), "--memory"),

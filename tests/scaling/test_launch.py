@@ -54,3 +54,11 @@ def test_another_failure_is_told_in_a_line(started):
         launch.run_job("measure", {}, name="a job", nproc=1, threads=1, on_tick=lambda count: None)
     assert "Traceback" not in str(caught.value)
     assert all(process.returncode is not None for process in started)
+
+
+def test_the_rank_that_failed_is_named_and_not_the_one_that_lost_it():
+    # The published form cannot hold an empty shard, which rank 1 has.
+    head = HeadKind(name="partialfc")
+    point = Point(head=head, num_ids=1, workload=Workload(nproc=2, batch_size=8))
+    with pytest.raises(Sf2Error, match=r"a job: rank 1 failed with status 1: IndexError: max\(\)"):
+        _run(point, 2)
