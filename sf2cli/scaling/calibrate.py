@@ -20,17 +20,19 @@ from sf2cli.heads.kernels import SGDStep, Targets
 from sf2cli.heads.optimizer import HeadSGD
 from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.tiles import row_tiles
-from sf2cli.scaling import contestants, memory
+from sf2cli.scaling import contestants, linux
 from sf2cli.scaling.body import build_body
 from sf2cli.scaling.calibration import Calibration, HeadRates
 from sf2cli.scaling.products import seconds_each
+from sf2cli.scaling.step_time import Rates, step_time
+from sf2cli.scaling.usage import Stopwatch
 from sf2cli.scaling.workload import HeadKind, Workload
 
 # Weight and momentum of what is timed tile by tile: well beyond a last-level cache.
 _STREAMED_BYTES = 2**27
 _BACKBONE_STEPS = 2
-# Identities of the head whose tiles of one row cost little but their dispatch.
-_TINY_ROWS = 64
+# Identities a rank of the heads whose steps cost little but dispatch.
+_SMALL_ROWS = 64
 # One all-gather of a backbone's gradients.
 _BACKBONE_BYTES = 2**24
 
@@ -38,22 +40,34 @@ _BACKBONE_BYTES = 2**24
 def calibrate(
     settings: dict[str, Any], device: torch.device, tick: Callable[[], None]
 ) -> dict[str, Any]:
-    """Measure `settings`: {"workload": Workload, "heads": [HeadKind]}; collective."""
+    """Measure `settings`: {"workload": Workload, "heads": [HeadKind]}; collective.
+
+    Returns:
+        {"calibration": Calibration, "usage": Usage or, on other devices than a CPU, None}.
+    """
+    watch = Stopwatch()
     workload = Workload.model_validate(settings["workload"])
     heads = [HeadKind.model_validate(head) for head in settings["heads"]]
-    rates = {}
-    for head in heads:
-        rates[head.label] = _head_rates(head, workload, device)
-        tick()
     latency, link = _collectives(workload, device)
     tick()
-    memory.release_unused()
-    process = memory.resident_bytes()
+    rates = {}
+    for head in heads:
+        found = _head_rates(head, workload, device)
+        alone = Calibration(
+            heads={head.label: found}, latency=latency, link=link, backbone_s=0, process_bytes=0
+        )
+        fixed = _fixed_seconds(head, workload, device, alone.rates(head.label))
+        rates[head.label] = found.model_copy(update={"fixed": fixed})
+        tick()
+    linux.release_unused()
+    process = linux.resident_bytes()
     backbone_s = _backbone_seconds(workload, device)
     tick()
-    return Calibration(
+    calibration = Calibration(
         heads=rates, latency=latency, link=link, backbone_s=backbone_s, process_bytes=process
-    ).model_dump()
+    )
+    usage = watch.read().model_dump() if device.type == "cpu" else None
+    return {"calibration": calibration.model_dump(), "usage": usage}
 
 
 def _head_rates(kind: HeadKind, workload: Workload, device: torch.device) -> HeadRates:
@@ -71,6 +85,7 @@ def _head_rates(kind: HeadKind, workload: Workload, device: torch.device) -> Hea
         update=2 * streamed * width * value_bytes / update_s,
         tile_rows=rows,
         dispatch=_dispatch_seconds(kind, workload, device),
+        fixed=0.0,
     )
 
 
@@ -130,16 +145,27 @@ def _dispatch_seconds(kind: HeadKind, workload: Workload, device: torch.device) 
     tiny = workload.model_copy(
         update={"backbone": None, "embedding_size": 8, "batch_size": workload.nproc}
     )
-    features = build_body(tiny, device).features()
+    one, many = (
+        _small_step_seconds(kind, tiny, device, _SMALL_ROWS // tiles) for tiles in (1, _SMALL_ROWS)
+    )
+    return max(0.0, many - one) / (_SMALL_ROWS - 1)
+
+
+def _fixed_seconds(kind: HeadKind, workload: Workload, device: torch.device, rates: Rates) -> float:
+    """What a step costs beside what the model knows of: a small head's step less that."""
+    alone = workload.model_copy(update={"backbone": None})
+    known = step_time(kind, _SMALL_ROWS * workload.nproc, alone, rates).total
+    return max(0.0, _small_step_seconds(kind, alone, device, _SMALL_ROWS) - known)
+
+
+def _small_step_seconds(
+    kind: HeadKind, workload: Workload, device: torch.device, tile_size: int
+) -> float:
+    features = build_body(workload, device).features()
     labels = torch.zeros(len(features), dtype=torch.int64, device=device)
-    seconds = []
-    for tiles in (1, _TINY_ROWS):
-        head = contestants.one_vs_all(
-            kind, _TINY_ROWS * tiny.nproc, tiny, device, _TINY_ROWS // tiles
-        )
-        sgd = HeadSGD(head, contestants.LEARNING_RATE)
-        seconds.append(seconds_each(functools.partial(sgd.one_pass, features, labels), device))
-    return max(0.0, seconds[1] - seconds[0]) / (_TINY_ROWS - 1)
+    head = contestants.one_vs_all(kind, _SMALL_ROWS * workload.nproc, workload, device, tile_size)
+    sgd = HeadSGD(head, contestants.LEARNING_RATE)
+    return seconds_each(functools.partial(sgd.one_pass, features, labels), device)
 
 
 def _collectives(workload: Workload, device: torch.device) -> tuple[float, float]:

@@ -20,6 +20,7 @@ class HeadRates(BaseModel):
     update: float
     tile_rows: int
     dispatch: float
+    fixed: float
 
 
 class Calibration(BaseModel):
@@ -51,6 +52,7 @@ class Calibration(BaseModel):
             link=self.link,
             tile_rows=head.tile_rows,
             dispatch=head.dispatch,
+            fixed=head.fixed,
             backbone=self.backbone_s,
         )
 

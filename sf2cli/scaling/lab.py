@@ -13,6 +13,7 @@ from sf2cli.scaling.launch import run_job
 from sf2cli.scaling.results import TICKS_BESIDE_STEPS, Measurement, RankResult
 from sf2cli.scaling.store import Store
 from sf2cli.scaling.units import show_seconds
+from sf2cli.scaling.usage import TOLERATED_CORES, Usage, cores_lost
 from sf2cli.scaling.workload import HeadKind, Point, Workload
 
 
@@ -50,7 +51,11 @@ class Lab:
                 threads=self._workload.threads,
                 on_tick=line.advance,
             )
-        found = mean([Calibration.model_validate(rank) for rank in ranks])
+        found = mean([Calibration.model_validate(rank["calibration"]) for rank in ranks])
+        usages = [Usage.model_validate(rank["usage"]) for rank in ranks if rank["usage"]]
+        if usages:
+            wanted = self._workload.nproc * self._workload.threads
+            _warn_if_busy(cores_lost(usages, wanted), "the model is slower than the machine")
         self._store.save("calibration", key, found.model_dump())
         return found
 
@@ -76,7 +81,16 @@ class Lab:
                 threads=self._workload.threads,
                 on_tick=line.advance,
             )
-        found = Measurement(point=point, ranks=[RankResult.model_validate(r) for r in ranks])
+        found = Measurement(
+            point=point,
+            ranks=[RankResult.model_validate(rank) for rank in ranks],
+        )
         self._store.save(name, key, found.model_dump())
         console.info(f"{point.name}: {show_seconds(found.median_s)} a step")
+        _warn_if_busy(found.cores_lost, "its times are too long")
         return found
+
+
+def _warn_if_busy(lost: float, consequence: str) -> None:
+    if lost > TOLERATED_CORES:
+        console.warn(f"other processes took {lost:.1f} of the cores meanwhile: {consequence}")

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from sf2cli.scaling import memory
+from sf2cli.scaling import linux
 from sf2cli.scaling.body import Body, build_body
 from sf2cli.scaling.contestants import Contestant, build
 from sf2cli.scaling.phases import profile_phases
 from sf2cli.scaling.products import tile_product_rate
 from sf2cli.scaling.results import WARM_UP_STEPS, RankResult
+from sf2cli.scaling.usage import Stopwatch
 from sf2cli.scaling.workload import Point, Workload
 
 # Identities of the head that loads the libraries before memory is counted: few, so that the
@@ -41,7 +42,8 @@ def measure(
     point = Point.model_validate(settings)
     workload = point.workload
     _prime(point, device)
-    memory.release_unused()
+    early_rate = _tile_rate(build(_tiny(point), device), point, device)
+    linux.release_unused()
     before = _held(device)
     was_reset = _reset_peak(device)
     body = build_body(workload, device)
@@ -49,19 +51,23 @@ def measure(
     labels = _labels(point, device)
     tick()
     losses, steps, heads = [], [], []
+    watch = Stopwatch()
     for number in range(WARM_UP_STEPS + workload.steps):
+        if number == WARM_UP_STEPS:
+            watch = Stopwatch()
         step_s, head_s, loss = _timed_step(body, head, labels, device)
         losses.append(loss)
         if number >= WARM_UP_STEPS:
             steps.append(step_s)
             heads.append(head_s)
         tick()
+    usage = watch.read()
     peak, kept, tile, products = _peak(device), head.kept_bytes, head.tile_rows, head.products
     shown = point
     if tile and point.rows > _PROFILED_TILES * tile:
         shown = point.model_copy(update={"num_ids": _PROFILED_TILES * tile * workload.nproc})
         del head
-        memory.release_unused()
+        linux.release_unused()
         head = build(shown, device)
         labels = _labels(shown, device)
         _timed_step(body, head, labels, device)
@@ -70,10 +76,10 @@ def measure(
         lambda: head.step(features, labels), device, point.num_ids / shown.num_ids
     )
     tick()
-    rows = min(point.rows, tile or _BARE_TILE_ROWS)
-    rate = tile_product_rate(workload.batch_size, workload.embedding_size, rows, products, device)
+    late_rate = _tile_rate(head, point, device)
     tick()
     return RankResult(
+        device=device.type,
         step_s=steps,
         head_s=heads,
         losses=losses,
@@ -82,7 +88,8 @@ def measure(
         peak_bytes=peak,
         peak_was_reset=was_reset,
         phases=phases,
-        product_flops=rate,
+        product_flops=max(early_rate, late_rate),
+        usage=usage,
         tile_rows=tile,
         products=str(products).removeprefix("torch."),
     ).model_dump()
@@ -107,11 +114,25 @@ def _timed_step(
     return time.perf_counter() - began, head_ended - head_began, float(loss)
 
 
+def _tile_rate(head: Contestant, point: Point, device: torch.device) -> float:
+    """The bare products in the head's type on its tile. Taken before and after the steps, for the
+    machine may have been busy at one of the two."""
+    workload = point.workload
+    rows = min(point.rows, head.tile_rows or _BARE_TILE_ROWS)
+    return tile_product_rate(
+        workload.batch_size, workload.embedding_size, rows, head.products, device
+    )
+
+
+def _tiny(point: Point) -> Point:
+    workload = point.workload.model_copy(update={"backbone": None})
+    return point.model_copy(update={"num_ids": _PRIMING_IDS, "workload": workload})
+
+
 def _prime(point: Point, device: torch.device) -> None:
     """Have every library loaded before memory is counted: a tiny head takes two steps."""
-    workload = point.workload.model_copy(update={"backbone": None})
-    tiny = point.model_copy(update={"num_ids": _PRIMING_IDS, "workload": workload})
-    body, head = build_body(workload, device), build(tiny, device)
+    tiny = _tiny(point)
+    body, head = build_body(tiny.workload, device), build(tiny, device)
     for _ in range(2):
         _timed_step(body, head, _labels(tiny, device), device)
 
@@ -135,17 +156,17 @@ def _synchronize(device: torch.device) -> None:
 def _held(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
-    return memory.resident_bytes()
+    return linux.resident_bytes()
 
 
 def _reset_peak(device: torch.device) -> bool:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return True
-    return memory.reset_peak()
+    return linux.reset_peak()
 
 
 def _peak(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return memory.peak_bytes()
+    return linux.peak_bytes()

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from sf2cli.scaling.step_time import head_flops
+from sf2cli.scaling.usage import TOLERATED_CORES, Usage, cores_lost
 from sf2cli.scaling.workload import Point
 
 WARM_UP_STEPS = 2
@@ -32,6 +33,8 @@ DEFINITIONS = {
     "tile_product_flops": "6 B d tile flop / seconds of the three matrix products alone on one"
     " tile that stays in cache, in the head's types, all ranks at once, summed over the ranks",
     "product_fraction": "6 B d K flop / median head step / tile_product_flops",
+    "cores_lost": "how many of the cores that the ranks wanted worked for other processes during"
+    f" the timed steps; above {TOLERATED_CORES} the times are too long",
     "model_s": "the step as the model of `--target` predicts it from this machine's own rates",
 }
 
@@ -40,6 +43,7 @@ class RankResult(BaseModel):
     """What one rank found.
 
     Attributes:
+        device: the type of it, "cpu" or "cuda".
         step_s, head_s: seconds of every timed step, of which in the head.
         losses: of every step from the first, warm-up included, on one repeated batch.
         before_bytes: held by the process before head and backbone were made.
@@ -48,12 +52,14 @@ class RankResult(BaseModel):
         peak_was_reset: False where the kernel only tells the peak since the process began.
         phases: seconds of product, elementwise, update, communication and other in a step.
         product_flops: of the bare matrix products on one tile, all ranks at work.
+        usage: of the machine from the first timed step to the last.
         tile_rows: identities worked on at a time; 0 for all at once.
         products: the type the matrix products are taken in.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    device: str
     step_s: list[float]
     head_s: list[float]
     losses: list[float]
@@ -63,6 +69,7 @@ class RankResult(BaseModel):
     peak_was_reset: bool
     phases: dict[str, float]
     product_flops: float
+    usage: Usage
     tile_rows: int
     products: str
 
@@ -107,6 +114,15 @@ class Measurement(BaseModel):
         return sum(rank.peak_bytes for rank in self.ranks)
 
     @property
+    def cores_lost(self) -> float:
+        """See `usage.cores_lost`; 0 on other devices than a CPU."""
+        if self.ranks[0].device != "cpu":
+            return 0.0
+        workload = self.point.workload
+        wanted = workload.nproc * workload.threads
+        return cores_lost([rank.usage for rank in self.ranks], wanted)
+
+    @property
     def shares(self) -> dict[str, float]:
         """The part of a head step that each phase takes."""
         whole = sum(sum(rank.phases.values()) for rank in self.ranks)
@@ -123,6 +139,7 @@ class Measurement(BaseModel):
         return {
             "head": point.head.label,
             "num_ids": point.num_ids,
+            "device": self.ranks[0].device,
             "nproc": workload.nproc,
             "threads": workload.threads,
             "batch_size": workload.batch_size,
@@ -141,6 +158,7 @@ class Measurement(BaseModel):
             "beyond_bytes": max(rank.beyond_bytes for rank in self.ranks),
             "planned_rank_bytes": planned_rank_bytes,
             **{f"share_{phase}": share for phase, share in self.shares.items()},
+            "cores_lost": self.cores_lost,
             "products": self.ranks[0].products,
             "tile_rows": self.ranks[0].tile_rows,
             "tile_product_flops": rate,

@@ -10,7 +10,7 @@ from sf2cli.errors import Sf2Error
 from sf2cli.scaling import report
 from sf2cli.scaling.calibration import Calibration
 from sf2cli.scaling.lab import Lab
-from sf2cli.scaling.memory import available_bytes
+from sf2cli.scaling.linux import available_bytes
 from sf2cli.scaling.options import Options
 from sf2cli.scaling.plan import BackboneCost, Budget, Platform, largest_ids, rank_memory
 from sf2cli.scaling.plan_table import PlanLine, plan_lines, require_fit, show_plan

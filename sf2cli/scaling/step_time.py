@@ -3,7 +3,8 @@
     products       6 B d K / R flop, at the rate of the three matrix products alone
     element-wise   B K / R pairs of a feature and an identity: loss and logit gradient
     update         bytes of weight and momentum, read and written once
-    dispatch       Python and its calls, tile by tile; on a GPU only what the kernels do not hide
+    dispatch       Python and its calls, for the step and tile by tile; on a GPU only what the
+                   kernels do not hide
     communication  gathering features and labels, scattering their gradient, sums of scalars
 
 Nothing else overlaps, so the parts add up. With sampling all but the communication shrink with
@@ -37,6 +38,7 @@ class Rates:
         backbone: seconds of a step of the backbone.
         tile_rows: identities worked on at a time.
         dispatch: seconds of Python and its calls a tile.
+        fixed: the same for a step, whatever its tiles.
         is_gpu: kernels run while Python goes on, so that only the longer of the two counts; and
             rows leave the cache between the kernels: they are read once more, and their gradient
             is written and read.
@@ -49,6 +51,7 @@ class Rates:
     link: float
     tile_rows: int
     dispatch: float
+    fixed: float = 0.0
     backbone: float = 0.0
     is_gpu: bool = False
 
@@ -101,7 +104,7 @@ def step_time(
     product = FLOP_PER_PRODUCT * batch * d * rows / rates.product_flops
     elementwise = batch * rows / rates.pairs
     update = moved * d * rows / rates.update
-    dispatch = rates.dispatch * rows / rates.tile_rows
+    dispatch = rates.fixed + rates.dispatch * rows / rates.tile_rows
     if rates.is_gpu:
         dispatch = max(0.0, dispatch - product - elementwise - update)
     return StepTime(product, elementwise, update, dispatch, communication, rates.backbone)

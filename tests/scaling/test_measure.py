@@ -42,6 +42,8 @@ def _check(ranks, value_bytes):
         assert rank.phases["product"] > 0
         assert rank.phases["elementwise"] > 0
         assert rank.product_flops > 0
+        assert rank.usage.own_s > 0
+        assert sum(rank.step_s) <= rank.usage.wall_s
 
 
 def test_sphereface2_alone():

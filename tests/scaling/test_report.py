@@ -10,6 +10,7 @@ from sf2cli.scaling import report
 from sf2cli.scaling.plots import scale_plot
 from sf2cli.scaling.results import Measurement, RankResult
 from sf2cli.scaling.terminal_plot import log_plot
+from sf2cli.scaling.usage import Usage
 from sf2cli.scaling.workload import HeadKind, Point, Workload
 
 PHASES = ("product", "elementwise", "update", "communication", "other")
@@ -18,6 +19,7 @@ PHASES = ("product", "elementwise", "update", "communication", "other")
 def _measurement(head, num_ids, seconds, head_bytes):
     ranks = [
         RankResult(
+            device="cpu",
             step_s=[seconds * factor, seconds, seconds * 2],
             head_s=[seconds] * 3,
             losses=[9.0, 8.0, 7.0],
@@ -27,6 +29,7 @@ def _measurement(head, num_ids, seconds, head_bytes):
             peak_was_reset=True,
             phases=dict(zip(PHASES, (5.0, 2.0, 1.0, 1.0, 1.0), strict=True)),
             product_flops=1e9,
+            usage=Usage(wall_s=2.0, own_s=1.5, machine_s=4.0, cores=2),
             tile_rows=64,
             products="float32",
         )
@@ -54,6 +57,8 @@ def test_ranks_are_put_together():
     assert (row["head_bytes"], row["kept_bytes"], row["beyond_bytes"]) == (400, 100, 100)
     assert [row[f"share_{phase}"] for phase in PHASES] == pytest.approx([0.5, 0.2, 0.1, 0.1, 0.1])
     assert row["product_fraction"] == pytest.approx(6 * 128 * 10 * 1000 / 0.1 / 2e9)
+    # Of 2 s on 2 cores others had 1 s, half a core, and the ranks left none to spare.
+    assert row["cores_lost"] == pytest.approx(0.5)
     assert row["model_error"] == pytest.approx(0.2)
     assert (row["first_loss"], row["last_loss"]) == (9.0, 7.0)
 

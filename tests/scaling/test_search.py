@@ -7,6 +7,7 @@ from sf2cli.scaling.launch import RankMemoryError
 from sf2cli.scaling.plan import Budget, Platform, largest_ids
 from sf2cli.scaling.results import Measurement, RankResult
 from sf2cli.scaling.search import search_largest
+from sf2cli.scaling.usage import Usage
 from sf2cli.scaling.workload import HeadKind, Workload
 
 BUDGET, PLATFORM, WORKLOAD = Budget(4 * 10**9), Platform(process_bytes=10**8), Workload(nproc=2)
@@ -24,6 +25,7 @@ class FakeLab:
         if peak > self.limit:
             raise RankMemoryError("rank 1 was killed")
         rank = RankResult(
+            device="cpu",
             step_s=[1.0],
             head_s=[1.0],
             losses=[1.0],
@@ -33,6 +35,7 @@ class FakeLab:
             peak_was_reset=True,
             phases={},
             product_flops=1.0,
+            usage=Usage(wall_s=1.0, own_s=1.0, machine_s=2.0, cores=2),
             tile_rows=1,
             products="float32",
         )

@@ -1,10 +1,10 @@
-"""Available memory, read from trees that look like /proc and /sys/fs/cgroup."""
+"""Memory and work, read from trees that look like /proc and /sys/fs/cgroup."""
 
 import pytest
 import torch
 
 from sf2cli.errors import Sf2Error
-from sf2cli.scaling import memory
+from sf2cli.scaling import linux
 
 GIB = 2**30
 
@@ -29,7 +29,7 @@ V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes")
 
 def test_the_machine_alone(tmp_path):
     proc = _proc(tmp_path / "proc", "0::/\n")
-    assert memory.available_bytes(proc, tmp_path / "none") == 20 * GIB
+    assert linux.available_bytes(proc, tmp_path / "none") == 20 * GIB
 
 
 def test_a_limit_above_this_group_counts(tmp_path):
@@ -37,28 +37,37 @@ def test_a_limit_above_this_group_counts(tmp_path):
     sys = tmp_path / "sys"
     _group(sys / "outer" / "inner", V2, ("max", GIB), ("inactive_file", 0))
     _group(sys / "outer", V2, (8 * GIB, 3 * GIB), ("inactive_file", GIB))
-    assert memory.available_bytes(proc, sys) == 6 * GIB
+    assert linux.available_bytes(proc, sys) == 6 * GIB
 
 
 def test_version_one(tmp_path):
     proc = _proc(tmp_path / "proc", "4:cpu,cpuacct:/x\n3:memory:/job\n")
     sys = tmp_path / "sys"
     _group(sys / "memory" / "job", V1, (4 * GIB, GIB), ("total_inactive_file", 0))
-    assert memory.available_bytes(proc, sys) == 3 * GIB
+    assert linux.available_bytes(proc, sys) == 3 * GIB
 
 
 def test_not_linux(tmp_path):
     with pytest.raises(Sf2Error, match="no MemAvailable"):
-        memory.available_bytes(tmp_path, tmp_path)
+        linux.available_bytes(tmp_path, tmp_path)
 
 
 def test_the_peak_follows_what_was_held_and_is_reset():
-    memory.release_unused()
-    before = memory.resident_bytes()
-    assert memory.reset_peak()
+    linux.release_unused()
+    before = linux.resident_bytes()
+    assert linux.reset_peak()
     values = torch.ones(2**26, dtype=torch.uint8)
-    assert memory.peak_bytes() - before >= 2**26 - 2**20
+    assert linux.peak_bytes() - before >= 2**26 - 2**20
     del values
-    memory.release_unused()
-    assert memory.reset_peak()
-    assert memory.peak_bytes() < before + 2**25
+    linux.release_unused()
+    assert linux.reset_peak()
+    assert linux.peak_bytes() < before + 2**25
+
+
+def test_the_cores_work(tmp_path):
+    # user nice system idle iowait irq softirq steal, in hundredths of a second.
+    (tmp_path / "stat").write_text("cpu  100 20 30 4000 500 6 4 9 0 0\ncpu0 1 2 3\n")
+    assert linux.busy_seconds(tmp_path) == pytest.approx(1.60)
+    (tmp_path / "stat").write_text("nothing")
+    with pytest.raises(Sf2Error, match="no cpu line"):
+        linux.busy_seconds(tmp_path)

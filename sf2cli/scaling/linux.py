@@ -1,9 +1,10 @@
-"""The memory of this machine and of this process, as Linux tells it."""
+"""The memory of this machine and of this process, and its cores' work, as Linux tells them."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +52,20 @@ def release_unused() -> None:
     except (OSError, AttributeError):
         # Another C library than glibc returns freed memory by itself or not at all.
         return
+
+
+def busy_seconds(proc: Path = _PROC) -> float:
+    """What all cores of the machine together have worked since it started.
+
+    Raises:
+        Sf2Error: not Linux.
+    """
+    try:
+        fields = (proc / "stat").read_text(encoding="ascii").split("\n", 1)[0].split()
+        user, nice, system, _idle, _wait, *interrupts = (int(value) for value in fields[1:8])
+    except (OSError, ValueError):
+        raise Sf2Error(f"{proc}/stat: no cpu line in it", "sf2 scale-test needs Linux.") from None
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
 
 def _field(path: Path, name: str) -> int:
