@@ -150,6 +150,17 @@ struct Update {
     uint32_t seed;
 };
 
+constexpr int64_t kRowsAhead = 8;
+
+// Asks for a row before it is needed: rows are read once a step, and what the processor asks for by
+// itself ends at each page.
+template <typename W>
+inline void fetch(const W* row, int64_t width) {
+    const char* from = reinterpret_cast<const char*>(row);
+    for (int64_t byte = 0; byte < width * static_cast<int64_t>(sizeof(W)); byte += 64)
+        __builtin_prefetch(from + byte);
+}
+
 template <typename W, typename G>
 void update(const Update& a) {
     const float lr = a.lr, mu = a.mu, decay = a.decay;
@@ -164,6 +175,8 @@ void update(const Update& a) {
             W* weight = static_cast<W*>(a.weight) + i * width;
             W* momentum = a.momentum ? static_cast<W*>(a.momentum) + i * width : nullptr;
             const G* grad = static_cast<const G*>(a.grad) + i * width;
+            fetch(weight + a.rows * width, width);
+            if (momentum) fetch(momentum + kRowsAhead * width, width);
             float square = 0.0f;
             if (momentum) {
 #pragma omp simd reduction(+ : square)

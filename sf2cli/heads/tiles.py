@@ -21,7 +21,7 @@ from sf2cli.heads.kernels import Kernels, Targets
 from sf2cli.heads.sphereface2 import SphereFace2, positives
 
 _MIN_TILE, _MAX_TILE = 64, 16384
-_CPU_BUDGET, _OTHER_BUDGET = 4 << 20, 64 << 20
+_CPU_BUDGET, _OTHER_BUDGET = 8 << 20, 64 << 20
 
 
 @dataclass(frozen=True)
