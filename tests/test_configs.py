@@ -7,7 +7,7 @@ import pytest
 from sf2cli.recipe import dump_recipe, load_recipe
 from sf2cli.training.ds_config import fill_ds_config, load_ds_config
 from tests.command import sf2
-from tests.training.small import CONFIGS, STEPS, losses_of, write_place
+from tests.training.small import CONFIGS, STEPS, is_only_sf2, losses_of, write_place
 
 RECIPES = sorted(CONFIGS.glob("*.yaml"))
 DS_FILES = sorted(CONFIGS.glob("ds_*.json"))
@@ -47,6 +47,7 @@ def reference(place):
 def test_ds_file_trains(path, place, reference):
     done = sf2("train", "recipe.yaml", "--deepspeed", path, "--out", path.stem, cwd=place)
     assert done.code == 0, done.err
+    assert (done.out, is_only_sf2(done.err)) == ("", True), done.err
     losses = losses_of(place / path.stem)
     if json.loads(path.read_text())["gradient_accumulation_steps"] == "auto":
         assert losses == pytest.approx(reference, rel=1e-5)

@@ -111,6 +111,14 @@ class TrainingEngine:
         module: nn.Module = self.deepspeed.module
         return module
 
+    @property
+    def skipped(self) -> bool:
+        """Whether DeepSpeed ever left the backbone as it was, its gradient not being finite.
+
+        ZeRO 2 and 3 look for that; the head has then stepped without the backbone.
+        """
+        return bool(self.deepspeed.skipped_steps)
+
     def set_lr(self, lr: float) -> None:
         """The learning rate of the next step, for backbone and head."""
         for group in self.deepspeed.optimizer.param_groups:
@@ -166,6 +174,12 @@ def _initialize_deepspeed(
     with quiet_deepspeed():
         import deepspeed
 
+        # Its import has set up the logger, which writes to standard output.
+        logger = logging.getLogger("DeepSpeed")
+        logger.setLevel(logging.ERROR)
+        for handler in logger.handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.setStream(sys.stderr)
         if not torch.cuda.is_available():
             # Its shared-memory collectives are compiled on first use and fault without AVX-512;
             # gloo carries the little a backbone needs. DeepSpeed keeps edits to this table.
@@ -176,8 +190,7 @@ def _initialize_deepspeed(
 
 @contextmanager
 def quiet_deepspeed() -> Iterator[None]:
-    """Keep DeepSpeed's start-up chatter off standard output; warnings and errors still log."""
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    """Keep DeepSpeed's start-up chatter off standard output."""
     # DeepSpeed calls collectives by names that torch 2.13 deprecates.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     sys.stdout.flush()

@@ -162,9 +162,12 @@ class Run:
                 seconds = time.perf_counter() - step_began
                 waited, done = waited + wait, done + 1
                 rate = recipe.batch_size / seconds
-                if not math.isfinite(loss):
+                if engine.skipped or not math.isfinite(loss):
+                    what = f"the loss is {loss}"
+                    if math.isfinite(loss):
+                        what = f"the backbone's gradient is not finite (loss {loss:.4g})"
                     raise Sf2Error(
-                        f"the loss is {loss} at step {step} (learning rate {lr:.4g})",
+                        f"{what} at step {step} (learning rate {lr:.4g})",
                         "Lower optimizer.lr or head.loss_weight, or lengthen the warm-up.",
                     )
                 if world.rank == 0:

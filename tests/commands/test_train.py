@@ -21,6 +21,7 @@ from tests.training.small import (
     CONFIGS,
     IDENTITIES,
     STEPS,
+    is_only_sf2,
     losses_of,
     metrics_of,
     write_place,
@@ -200,6 +201,7 @@ def test_settings_of_precision_and_head_reach_it(setting, said, rows, first_step
     done = sf2(*TRAIN, "--set", setting, "--out", setting, cwd=place)
     assert done.code == 0, done.err
     assert said in done.err
+    assert is_only_sf2(done.err), done.err
     losses = losses_of(place / setting)
     assert losses != alone
     # Later steps on pictures of noise drift apart.

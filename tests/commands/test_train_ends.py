@@ -13,7 +13,7 @@ import pytest
 from sf2cli.training.launch import LOST_RANK, _culprit
 from tests.training.small import write_place
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 ENDLESS = ("--set", "schedule.steps=1000000", "--set", "checkpoint.every_steps=5")
 
 

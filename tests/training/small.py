@@ -39,3 +39,9 @@ def metrics_of(run: Path) -> list[dict[str, Any]]:
 def losses_of(run: Path) -> list[float]:
     """The loss of every step."""
     return [line["loss"] for line in metrics_of(run)]
+
+
+def is_only_sf2(text: str) -> bool:
+    """Whether a good run printed its four kinds of lines and nothing of DeepSpeed's or torch's."""
+    ours = (f"{IDENTITIES} identities, ", "train: ", f"{STEPS} steps, ", "model: ")
+    return all(line.startswith(ours) for line in text.splitlines())
