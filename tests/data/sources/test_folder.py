@@ -19,7 +19,12 @@ def touch(root, *names):
 def listed(root):
     """The identities with files, and how many other files were told of."""
     found = list(FolderSource(root).identities())
-    return {one.name: one.files for one in found if one.files}, sum(one.ignored for one in found)
+    identities = {
+        one.name: tuple(image.key.removeprefix(f"{one.name}/") for image in one.images)
+        for one in found
+        if len(one.images)
+    }
+    return identities, sum(one.ignored for one in found)
 
 
 def test_the_folder_is_the_identity_in_the_order_of_the_bytes(tmp_path):
