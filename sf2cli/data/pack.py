@@ -81,20 +81,22 @@ class PackReport:
         return asdict(self)
 
 
-def pack(source: str, out: Path, options: PackOptions) -> PackReport:
+def pack(source: str, out: Path, options: PackOptions, kind: str | None = None) -> PackReport:
     """Pack `source` into `out`, or into `out`-train and `out`-test with a holdout.
 
     The sets appear whole at the end, or not at all.
 
     Args:
-        source: a folder of identities, or `att`.
+        source: what `find_source` takes.
         out: the set's folder, whose last component is its name.
+        options: how to pack.
+        kind: what the source is; None looks.
 
     Raises:
         Sf2Error: whatever the user must mend: source, images, options, disk.
     """
     targets = _targets(out, options)
-    found = find_source(source)
+    found = find_source(source, kind)
     for place in found.places:
         _check_apart(place, targets)
     try:

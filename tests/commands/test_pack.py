@@ -41,7 +41,8 @@ def refused(here, *arguments):
     assert shown.exit_code == 1
     assert shown.stdout == ""
     assert (files_below(here), sorted(here.rglob("*"))) == (before, tree)
-    message, *rest = shown.stderr.splitlines()
+    # Progress may stand before it.
+    message, *rest = (line for line in shown.stderr.splitlines() if not line.startswith("read "))
     assert message.startswith("error: ")
     # A remedy at most.
     assert len(rest) <= 1

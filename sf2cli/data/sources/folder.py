@@ -18,6 +18,7 @@ from sf2cli.data.sources.source import (
     checked_name,
     ignored_only,
     read_file,
+    shown_name,
 )
 from sf2cli.errors import Sf2Error
 
@@ -33,8 +34,7 @@ class FolderSource:
 
     @property
     def description(self) -> dict[str, str]:
-        name = os.fsencode(self.root.absolute().name).decode("utf-8", "replace")
-        return {"kind": "folder", "name": name}
+        return {"kind": "folder", "name": shown_name(self.root)}
 
     @property
     def places(self) -> list[Path]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from numpy.typing import NDArray
 
 from sf2cli.data.images import BadImageError
 from sf2cli.errors import Sf2Error
@@ -40,7 +43,9 @@ class SourceImages:
         image: makes the image of a row.
     """
 
-    def __init__(self, rows: Sequence[Any], image: Callable[[Any], SourceImage]) -> None:
+    def __init__(
+        self, rows: Sequence[Any] | NDArray[Any], image: Callable[[Any], SourceImage]
+    ) -> None:
         self._rows, self._image = rows, image
 
     def __len__(self) -> int:
@@ -83,6 +88,11 @@ class Source(Protocol):
 def ignored_only(count: int) -> SourceIdentity:
     """The identity that tells of `count` things that are no images."""
     return SourceIdentity("", SourceImages((), _no_image), count)
+
+
+def shown_name(path: Path) -> str:
+    """The last component of a path, as text that the manifest can hold."""
+    return os.fsencode(path.absolute().name).decode("utf-8", "replace")
 
 
 def checked_name(name: str, where: str) -> str:

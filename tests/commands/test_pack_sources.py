@@ -1,0 +1,57 @@
+"""`sf2 pack` on sources other than a folder, as its user meets it."""
+
+import pytest
+
+from sf2cli.commands import pack as command
+from sf2cli.data.packed import PackedSet
+from sf2cli.data.sources.registry import KINDS
+from tests.commands.test_pack import here, refused, sf2
+from tests.data.recordio_writer import insightface, write_rec
+from tests.pictures import encode, noise
+
+__all__ = ["here"]
+
+FACES = [[encode(noise(8, 8, seed=9 * i + j), "JPEG") for j in range(2)] for i in range(3)]
+
+
+def packed_names(folder):
+    return PackedSet.open(folder).manifest.identities
+
+
+def test_every_kind_can_be_asked_for():
+    assert command._KINDS == KINDS
+    help_text = sf2("pack", "--help").output
+    assert all(f"\n    {kind} " in help_text for kind in KINDS)
+
+
+def test_a_kind_that_is_none_is_a_usage_error(here):
+    shown = sf2("pack", "photos", "faces", "--from", "floppy")
+    assert shown.exit_code == 2
+    assert "'floppy' is not one of 'folder'" in shown.stderr
+
+
+@pytest.mark.parametrize("word", ["emore", "emore/train.rec", "emore/property"])
+def test_recordio(here, word):
+    (here / "emore").mkdir()
+    write_rec(here / "emore" / "train.rec", insightface(FACES))
+    (here / "emore" / "property").write_text("3,8,8\n")
+    assert sf2("pack", word, "faces", "--holdout", 1).exit_code == 0
+    assert packed_names(here / "faces-train") == ["0", "1"]
+    assert packed_names(here / "faces-test") == ["2"]
+
+
+def test_recordio_that_cannot_be_packed(here):
+    rec = here / "train.rec"
+    assert "SOURCE train.rec: cannot be read (No such file" in refused(here, "train.rec", "faces")
+    write_rec(rec, insightface([*FACES, [b"no image"]]))
+    assert "record 7 at byte" in refused(here, "train.rec", "faces")
+    whole = rec.read_bytes()
+    rec.write_bytes(whole[:1500])
+    assert "train.idx: not the index of its .rec file" in refused(here, "train.rec", "faces")
+    rec.with_suffix(".idx").unlink()
+    assert "of 1500: the file ends within a record" in refused(here, "train.rec", "faces")
+    rec.write_bytes(b"<html>not found</html>")
+    assert "at byte 0 of 22: no record starts there" in refused(here, "train.rec", "faces")
+    write_rec(rec, [(1, 2.0**24, FACES[0][0])])
+    assert "record 1 has the label 16777216" in refused(here, "train.rec", "faces")
+    assert "one lies within the other" in refused(here, "train.rec", "train.rec", "--overwrite")
