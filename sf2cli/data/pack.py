@@ -17,7 +17,7 @@ from sf2cli import console
 from sf2cli.data.encode import Colour, StoredImage, stored_form
 from sf2cli.data.images import BadImageError
 from sf2cli.data.order import epoch_order
-from sf2cli.data.sources.registry import find_source
+from sf2cli.data.sources.registry import SourceOptions, find_source
 from sf2cli.data.sources.source import Source, SourceIdentity
 from sf2cli.data.staging import staged
 from sf2cli.data.writer import SetWriter
@@ -81,7 +81,9 @@ class PackReport:
         return asdict(self)
 
 
-def pack(source: str, out: Path, options: PackOptions, kind: str | None = None) -> PackReport:
+def pack(
+    source: str, out: Path, options: PackOptions, reading: SourceOptions | None = None
+) -> PackReport:
     """Pack `source` into `out`, or into `out`-train and `out`-test with a holdout.
 
     The sets appear whole at the end, or not at all.
@@ -90,13 +92,13 @@ def pack(source: str, out: Path, options: PackOptions, kind: str | None = None) 
         source: what `find_source` takes.
         out: the set's folder, whose last component is its name.
         options: how to pack.
-        kind: what the source is; None looks.
+        reading: what is said of the source.
 
     Raises:
         Sf2Error: whatever the user must mend: source, images, options, disk.
     """
     targets = _targets(out, options)
-    found = find_source(source, kind)
+    found = find_source(source, reading or SourceOptions())
     for place in found.places:
         _check_apart(place, targets)
     try:

@@ -42,7 +42,8 @@ def refused(here, *arguments):
     assert shown.stdout == ""
     assert (files_below(here), sorted(here.rglob("*"))) == (before, tree)
     # Progress may stand before it.
-    message, *rest = (line for line in shown.stderr.splitlines() if not line.startswith("read "))
+    lines = shown.stderr.splitlines()
+    message, *rest = (line for line in lines if not line.startswith(("read ", "pack: ")))
     assert message.startswith("error: ")
     # A remedy at most.
     assert len(rest) <= 1

@@ -7,7 +7,7 @@ from sf2cli.data.packed import PackedSet
 from sf2cli.data.sources.registry import KINDS
 from tests.commands.test_pack import here, refused, sf2
 from tests.data.recordio_writer import insightface, write_rec
-from tests.pictures import encode, noise
+from tests.pictures import encode, make_photos, noise
 
 __all__ = ["here"]
 
@@ -55,3 +55,35 @@ def test_recordio_that_cannot_be_packed(here):
     write_rec(rec, [(1, 2.0**24, FACES[0][0])])
     assert "record 1 has the label 16777216" in refused(here, "train.rec", "faces")
     assert "one lies within the other" in refused(here, "train.rec", "train.rec", "--overwrite")
+
+
+def test_list(here):
+    make_photos(here / "photos", {"anna": 2, "bo": 1})
+    (here / "all.csv").write_text("path,label\r\nanna/0.jpg,9\r\nanna/1.jpg,9\r\nbo/0.jpg,10\r\n")
+    shown = sf2("pack", "all.csv", "faces", "--images", "photos", "--holdout", 1)
+    assert shown.exit_code == 0
+    assert (packed_names(here / "faces-train"), packed_names(here / "faces-test")) == (
+        ["9"],
+        ["10"],
+    )
+    (here / "all.csv").rename(here / "all.list")
+    assert sf2("pack", "all.list", "x", "--images", "photos", "--from", "list").exit_code == 0
+
+
+def test_a_list_that_cannot_be_packed(here):
+    make_photos(here / "photos", {"anna": 2})
+    assert "SOURCE all.csv: cannot be read (No such file" in refused(here, "all.csv", "faces")
+    (here / "all.csv").write_text("anna/0.jpg,1\nanna/9.jpg,1\n")
+    assert "all.csv line 1: anna/0.jpg: cannot be read" in refused(here, "all.csv", "faces")
+    message = refused(here, "all.csv", "faces", "--images", "photos")
+    assert "all.csv line 2: photos/anna/9.jpg: cannot be read (No such file" in message
+    message = refused(here, "all.csv", "faces", "--on-bad", "skip")
+    assert "no identity is left for it; 2 images could not be read" in message
+    assert "images, none, is none" in refused(here, "all.csv", "faces", "--images", "none")
+    (here / "all.csv").write_text("anna/0.jpg,1\n../secret.jpg,1\n")
+    assert "the path '../secret.jpg' leads out of photos" in refused(
+        here, "all.csv", "faces", "--images", "photos"
+    )
+    assert "--images photos: SOURCE photos is no list but of the kind folder" in refused(
+        here, "photos", "faces", "--images", "photos"
+    )

@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from sf2cli.data.sources.att import AttSource
 from sf2cli.data.sources.folder import FolderSource
+from sf2cli.data.sources.image_list import ListSource
 from sf2cli.data.sources.recordio import RecordIoSource
 from sf2cli.data.sources.source import Source
 from sf2cli.errors import Sf2Error
 
 
-def find_source(word: str, kind: str | None = None) -> Source:
-    """The source that SOURCE names: `att`, a file or a folder (`./att` for one of that name).
+@dataclass(frozen=True)
+class SourceOptions:
+    """What is said of the source beside its name.
 
     Args:
-        word: SOURCE.
         kind: one of KINDS; None looks at what is there.
+        images: the folder that a list's paths are relative to; None is the list's own.
+    """
+
+    kind: str | None = None
+    images: Path | None = None
+
+
+def find_source(word: str, options: SourceOptions) -> Source:
+    """The source that SOURCE names: `att`, a file or a folder (`./att` for one of that name).
 
     Raises:
-        Sf2Error: SOURCE is empty, as an unset variable of the shell leaves it.
+        Sf2Error: SOURCE is empty, as an unset variable of the shell leaves it, or an option does
+            not go with it.
     """
     if not word:
         raise Sf2Error("SOURCE '': no name", "Name a folder of images, or `att`.")
-    return _MAKERS[kind or _kind_of(word)](word)
+    kind = options.kind or _kind_of(word)
+    if options.images is not None and kind != "list":
+        raise Sf2Error(
+            f"--images {options.images}: SOURCE {word} is no list but of the kind {kind}",
+            "Leave --images out, or say --from list.",
+        )
+    return _MAKERS[kind](word, options)
 
 
 def _kind_of(word: str) -> str:
@@ -33,19 +51,26 @@ def _kind_of(word: str) -> str:
         return "att"
     if path.suffix == ".rec" or path.name == "property" or (path / "train.rec").is_file():
         return "recordio"
+    if path.suffix.lower() in (".lst", ".csv", ".tsv", ".txt"):
+        return "list"
     return "folder"
 
 
-def _recordio(word: str) -> Source:
+def _recordio(word: str, options: SourceOptions) -> Source:
     path = Path(word)
     if path.name == "property":
         return RecordIoSource(path.with_name("train.rec"))
     return RecordIoSource(path / "train.rec" if path.is_dir() else path)
 
 
-_MAKERS: dict[str, Callable[[str], Source]] = {
-    "folder": lambda word: FolderSource(Path(word)),
-    "att": lambda word: AttSource(),
+def _list(word: str, options: SourceOptions) -> Source:
+    return ListSource(Path(word), options.images or Path(word).parent)
+
+
+_MAKERS: dict[str, Callable[[str, SourceOptions], Source]] = {
+    "folder": lambda word, _: FolderSource(Path(word)),
+    "att": lambda word, _: AttSource(),
     "recordio": _recordio,
+    "list": _list,
 }
 KINDS = tuple(_MAKERS)

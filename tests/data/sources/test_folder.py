@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from sf2cli.data.sources.folder import FolderSource
-from sf2cli.data.sources.registry import find_source
+from sf2cli.data.sources.registry import SourceOptions, find_source
 from sf2cli.errors import Sf2Error
 
 
@@ -104,9 +104,9 @@ def test_the_manifest_learns_a_name_without_the_path(tmp_path):
 
 
 def test_the_word_names_the_source():
-    folder = find_source("./att")
+    folder = find_source("./att", SourceOptions())
     assert isinstance(folder, FolderSource)
     assert folder.root == Path("att")
-    assert find_source("att").description["kind"] == "att"
+    assert find_source("att", SourceOptions()).description["kind"] == "att"
     with pytest.raises(Sf2Error, match="SOURCE ''"):
-        find_source("")
+        find_source("", SourceOptions())
