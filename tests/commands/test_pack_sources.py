@@ -1,5 +1,7 @@
 """`sf2 pack` on sources other than a folder, as its user meets it."""
 
+import shutil
+
 import pytest
 
 from sf2cli.commands import pack as command
@@ -87,3 +89,28 @@ def test_a_list_that_cannot_be_packed(here):
     assert "--images photos: SOURCE photos is no list but of the kind folder" in refused(
         here, "photos", "faces", "--images", "photos"
     )
+
+
+@pytest.mark.parametrize(("kind", "ending"), [("zip", ".zip"), ("gztar", ".tar.gz")])
+def test_archive(here, kind, ending):
+    make_photos(here / "photos", {"anna": 2, "bo": 1})
+    shutil.make_archive("all", kind, ".", "photos")
+    assert sf2("pack", f"all{ending}", "faces", "--holdout", 1).exit_code == 0
+    names = packed_names(here / "faces-train") + packed_names(here / "faces-test")
+    assert sorted(names) == ["anna", "bo"]
+
+
+def test_an_archive_that_cannot_be_packed(here):
+    make_photos(here / "photos", {"anna": 2, "bo": 1})
+    assert "SOURCE all.tar: cannot be read (No such file" in refused(here, "all.tar", "faces")
+    (here / "photos" / "bo" / "bad.jpg").write_bytes(b"no image")
+    for kind, ending in (("tar", ".tar"), ("gztar", ".tar.gz"), ("zip", ".zip")):
+        path = here / shutil.make_archive("all", kind, ".", "photos")
+        message = refused(here, f"all{ending}", "faces")
+        assert f"all{ending} member photos/bo/bad.jpg: not a JPEG, PNG" in message
+        path.write_bytes(path.read_bytes()[:1000])
+        assert f"SOURCE all{ending}: " in refused(here, f"all{ending}", "faces")
+        path.unlink()
+    (here / "photos" / "bo" / "link.jpg").symlink_to("/etc/passwd")
+    shutil.make_archive("all", "tar", ".", "photos")
+    assert "photos/bo/link.jpg is a link" in refused(here, "all.tar", "faces")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -75,15 +76,18 @@ class InputFile:
     """Random access to a file of the source.
 
     Raises:
-        Sf2Error: it cannot be opened.
+        Sf2Error: it cannot be opened, or is a folder or a pipe.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._descriptor = -1
         try:
+            # Before it is opened: one end of a pipe waits for the other.
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                raise Sf2Error(f"SOURCE {path}: not a file")
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as failure:
-            self._descriptor = -1
             raise Sf2Error(f"SOURCE {path}: cannot be read ({failure.strerror})") from None
         self.size = os.fstat(self._descriptor).st_size
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sf2cli.data.sources.archive import ArchiveSource
 from sf2cli.data.sources.att import AttSource
 from sf2cli.data.sources.folder import FolderSource
 from sf2cli.data.sources.image_list import ListSource
@@ -49,10 +50,14 @@ def _kind_of(word: str) -> str:
     path = Path(word)
     if word == "att":
         return "att"
-    if path.suffix == ".rec" or path.name == "property" or (path / "train.rec").is_file():
+    if path.is_dir():
+        return "recordio" if (path / "train.rec").is_file() else "folder"
+    if path.suffix == ".rec" or path.name == "property":
         return "recordio"
     if path.suffix.lower() in (".lst", ".csv", ".tsv", ".txt"):
         return "list"
+    if path.name.lower().endswith((".tar", ".tar.gz", ".tgz", ".zip")):
+        return "archive"
     return "folder"
 
 
@@ -72,5 +77,6 @@ _MAKERS: dict[str, Callable[[str, SourceOptions], Source]] = {
     "att": lambda word, _: AttSource(),
     "recordio": _recordio,
     "list": _list,
+    "archive": lambda word, _: ArchiveSource(Path(word)),
 }
 KINDS = tuple(_MAKERS)
