@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sf2cli.data.pack import PackReport
 
 _NAMED = 10
-_KINDS = ("folder", "att", "recordio", "list", "archive")
+_KINDS = ("folder", "att", "recordio", "list", "archive", "webdataset")
 
 
 @click.command("pack", short_help="Pack face images into WebDataset shards.")
@@ -30,6 +30,12 @@ _KINDS = ("folder", "att", "recordio", "list", "archive")
     type=click.Path(path_type=Path),
     metavar="ROOT",
     help="Folder that a list's paths are relative to. [default: the list's own]",
+)
+@click.option(
+    "--same-names",
+    type=click.Choice(["merge", "apart"]),
+    help="An identity's name that is in several sets of shards: one identity, or put the set's"
+    " name before it.  [default: refuse it]",
 )
 @click.option(
     "--size",
@@ -78,6 +84,7 @@ def command(
     out: Path,
     kind: str | None,
     images: Path | None,
+    same_names: Literal["merge", "apart"] | None,
     size: int | None,
     colour: Literal["rgb", "grey"] | None,
     holdout: int | None,
@@ -97,6 +104,8 @@ def command(
       recordio     InsightFace's train.rec, or the folder that holds it
       list         a path and a label a line: CSV, TSV, .lst, or blanks between
       archive      a .tar, .tar.gz or .zip of such a folder, read without unpacking it
+      webdataset   shards to pack anew: packed sets, folders of tars, tars by braces;
+                   several sets joined by ::
 
     JPEG and PNG files are stored as they are unless --size or --colour changes them;
     other formats become PNG. Every image is decoded once to check it. OUT appears when it is
@@ -109,6 +118,7 @@ def command(
       sf2 pack att shards/att --holdout 10
       sf2 pack faces_emore/train.rec shards/ms1m
       sf2 pack train.csv shards/mine --images photos/
+      sf2 pack shards/one::shards/two shards/both --shard-size 500
     """
     if holdout_seed is not None and holdout is None:
         raise click.UsageError("--holdout-seed needs --holdout N.")
@@ -128,7 +138,7 @@ def command(
             shard_bytes=shard_size * 1_000_000,
             overwrite=overwrite,
         ),
-        SourceOptions(kind, images),
+        SourceOptions(kind, images, same_names),
     )
     _tell_left_out(report)
     if as_json:

@@ -114,3 +114,38 @@ def test_an_archive_that_cannot_be_packed(here):
     (here / "photos" / "bo" / "link.jpg").symlink_to("/etc/passwd")
     shutil.make_archive("all", "tar", ".", "photos")
     assert "photos/bo/link.jpg is a link" in refused(here, "all.tar", "faces")
+
+
+def test_webdataset(here):
+    make_photos(here / "photos", {"anna": 2, "bo": 1, "carl": 1})
+    assert sf2("pack", "photos", "faces", "--holdout", 1).exit_code == 0
+    assert sf2("pack", "faces-train::faces-test", "both").exit_code == 0
+    assert packed_names(here / "both") == ["anna", "bo", "carl"]
+    assert sf2("pack", "faces-{train,test}", "more", "--holdout", 2).exit_code == 0
+    assert packed_names(here / "more-test") == ["bo", "carl"]
+    assert "3 names are in several sets, 'anna' in both and in" in refused(
+        here, "both::more-train::more-test", "x"
+    )
+    shown = sf2("pack", "both::more-train", "x", "--same-names", "apart")
+    assert shown.exit_code == 0
+    assert packed_names(here / "x") == ["both/anna", "both/bo", "both/carl", "more-train/anna"]
+    shown = sf2("pack", "both::more-train", "x", "--same-names", "merge", "--overwrite")
+    assert shown.exit_code == 0
+    assert PackedSet.open(here / "x").manifest.samples_per_identity == [4, 1, 1]
+
+
+def test_shards_that_cannot_be_packed(here):
+    make_photos(here / "photos", {"anna": 2, "bo": 1})
+    assert sf2("pack", "photos", "faces").exit_code == 0
+    tar = here / "faces" / "faces-000000.tar"
+    assert "one lies within the other" in refused(here, "faces", "faces", "--overwrite")
+    assert "one lies within the other" in refused(here, tar, "faces", "--overwrite")
+    assert "--same-names merge: SOURCE photos is not several sets" in refused(
+        here, "photos", "x", "--same-names", "merge"
+    )
+    assert "SOURCE x-0.tar: no such file" in refused(here, "x-{0..1}.tar", "x")
+    tar.write_bytes(tar.read_bytes()[:3000])
+    assert "faces-000000.tar has 3000 bytes" in refused(here, "faces", "x")
+    assert "faces-000000.tar: at byte" in refused(here, tar, "x")
+    (here / "faces" / "manifest.json").write_text("{}")
+    assert "faces/manifest.json: " in refused(here, "faces", "x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,14 @@ from sf2cli.data.sources.att import AttSource
 from sf2cli.data.sources.folder import FolderSource
 from sf2cli.data.sources.image_list import ListSource
 from sf2cli.data.sources.recordio import RecordIoSource
+from sf2cli.data.sources.shard_samples import looks_like_shard
 from sf2cli.data.sources.source import Source
+from sf2cli.data.sources.webdataset import (
+    SameNames,
+    WebDatasetSource,
+    is_shard_folder,
+    names_shards,
+)
 from sf2cli.errors import Sf2Error
 
 
@@ -22,10 +30,12 @@ class SourceOptions:
     Args:
         kind: one of KINDS; None looks at what is there.
         images: the folder that a list's paths are relative to; None is the list's own.
+        same_names: what a name in several sets of shards means; None refuses it.
     """
 
     kind: str | None = None
     images: Path | None = None
+    same_names: SameNames | None = None
 
 
 def find_source(word: str, options: SourceOptions) -> Source:
@@ -43,6 +53,12 @@ def find_source(word: str, options: SourceOptions) -> Source:
             f"--images {options.images}: SOURCE {word} is no list but of the kind {kind}",
             "Leave --images out, or say --from list.",
         )
+    if options.same_names is not None and kind != "webdataset":
+        raise Sf2Error(
+            f"--same-names {options.same_names}: SOURCE {word} is not several sets of shards but"
+            f" of the kind {kind}",
+            "Leave --same-names out.",
+        )
     return _MAKERS[kind](word, options)
 
 
@@ -50,14 +66,18 @@ def _kind_of(word: str) -> str:
     path = Path(word)
     if word == "att":
         return "att"
-    if path.is_dir():
-        return "recordio" if (path / "train.rec").is_file() else "folder"
+    if names_shards(word):
+        return "webdataset"
+    if os.path.isdir(path):
+        if os.path.isfile(path / "train.rec"):
+            return "recordio"
+        return "webdataset" if is_shard_folder(path) else "folder"
     if path.suffix == ".rec" or path.name == "property":
         return "recordio"
     if path.suffix.lower() in (".lst", ".csv", ".tsv", ".txt"):
         return "list"
     if path.name.lower().endswith((".tar", ".tar.gz", ".tgz", ".zip")):
-        return "archive"
+        return "webdataset" if path.suffix == ".tar" and looks_like_shard(path) else "archive"
     return "folder"
 
 
@@ -65,7 +85,7 @@ def _recordio(word: str, options: SourceOptions) -> Source:
     path = Path(word)
     if path.name == "property":
         return RecordIoSource(path.with_name("train.rec"))
-    return RecordIoSource(path / "train.rec" if path.is_dir() else path)
+    return RecordIoSource(path / "train.rec" if os.path.isdir(path) else path)
 
 
 def _list(word: str, options: SourceOptions) -> Source:
@@ -78,5 +98,6 @@ _MAKERS: dict[str, Callable[[str, SourceOptions], Source]] = {
     "recordio": _recordio,
     "list": _list,
     "archive": lambda word, _: ArchiveSource(Path(word)),
+    "webdataset": lambda word, options: WebDatasetSource(word, options.same_names),
 }
 KINDS = tuple(_MAKERS)
