@@ -105,8 +105,8 @@ def _delimiter(suffix: str, line: str) -> Literal["\t", ",", " "]:
 
 
 def _split(line: str, delimiter: str) -> list[str]:
-    if delimiter == "\t":
-        return line.split("\t")
+    if delimiter == "\t" or (delimiter == "," and '"' not in line):
+        return line.split(delimiter)
     if delimiter == " ":
         # A path may hold blanks; a label does not.
         return line.strip().rsplit(None, 1)
