@@ -165,7 +165,7 @@ def _tell_left_out(report: PackReport) -> None:
         [f"{one['identity']} ({one['images']})" for one in report.dropped],
     )
     if report.ignored_files:
-        console.warn(f"{report.ignored_files} files are not images in an identity's folder")
+        console.warn(f"{report.ignored_files} files or samples are not images of an identity")
 
 
 def _warn_of(what: str, names: list[str]) -> None:

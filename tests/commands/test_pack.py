@@ -86,7 +86,7 @@ def test_what_is_left_out_is_told(photos, here):
     assert "carl/bad10" not in shown.stderr
     assert "  and 2 more, listed in the manifest\n" in shown.stderr
     assert "warning: 1 identities had too few images and were dropped:\n  bo (1)" in shown.stderr
-    assert "warning: 1 files are not images in an identity's folder" in shown.stderr
+    assert "warning: 1 files or samples are not images of an identity" in shown.stderr
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,19 @@ __all__ = ["here"]
 FACES = [[encode(noise(8, 8, seed=9 * i + j), "JPEG") for j in range(2)] for i in range(3)]
 
 
+def test_a_kind_that_source_is_not(here):
+    (here / "photos").mkdir()
+    assert "--from att: SOURCE photos is not the word" in refused(
+        here, "photos", "x", "--from", "att"
+    )
+    for kind in ("recordio", "list"):
+        assert "SOURCE photos" in refused(here, "photos", "x", "--from", kind)
+    assert "not named as an archive" in refused(here, "photos", "x", "--from", "archive")
+    assert "neither manifest.json nor .tar" in refused(here, "photos", "x", "--from", "webdataset")
+    (here / "file").write_bytes(b"")
+    assert "SOURCE file: not a folder" in refused(here, "file", "x", "--from", "folder")
+
+
 def packed_names(folder):
     return PackedSet.open(folder).manifest.identities
 

@@ -8,6 +8,7 @@ be read from the front to the back: its identities and images are in the order o
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -82,7 +83,7 @@ class ArchiveSource:
         for i in order:
             files = [table.files[row] for row in rows[i]]
             if len(set(files)) < len(files):
-                twice = next(file for file in files if files.count(file) > 1)
+                ((twice, _),) = Counter(files).most_common(1)
                 raise Sf2Error(
                     f"SOURCE {self.path}: {folders[i]}/{twice} is in it twice",
                     "Make the archive anew, without --append.",

@@ -105,3 +105,12 @@ class InputFile:
     def __del__(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
+
+
+def read_small_file(path: Path) -> bytes:
+    """The first kilobyte of a file.
+
+    Raises:
+        Sf2Error: it cannot be read.
+    """
+    return InputFile(path).read(0, 1024)

@@ -81,7 +81,10 @@ class ListSource:
     def _image(self, row: int) -> SourceImage:
         table = self._table
         line = self._file.read(table.offsets[row], _LINE_BYTES).partition(b"\n")[0]
-        file, name = table.format.row(_text(line))
+        try:
+            file, name = self._row(table.format, table.numbers[row], _text(line))
+        except UnicodeDecodeError:
+            raise self._bad(table.numbers[row], "changed while it was packed") from None
         path = self.root / file
         inside = self._whole(file).removeprefix(self._below)
         return SourceImage(
@@ -110,7 +113,7 @@ class ListSource:
         table = _Table(found, Names(), array("i"), array("q"), array("q"))
         with console.progress(f"read {self.path.name}", None, unit="lines") as progress:
             for number, offset, line in self._lines(skip=int(found.header)):
-                table.labels.append(table.names.number(self._label(found, number, line)))
+                table.labels.append(table.names.number(self._row(found, number, line)[1]))
                 table.offsets.append(offset)
                 table.numbers.append(number)
                 if len(table.labels) % _BATCH == 0:
@@ -119,7 +122,7 @@ class ListSource:
             raise Sf2Error(f"SOURCE {self.path}: a header and no image")
         return table
 
-    def _label(self, found: ListFormat, number: int, line: str) -> str:
+    def _row(self, found: ListFormat, number: int, line: str) -> tuple[str, str]:
         try:
             path, label = found.row(line)
         except ValueError as failure:
@@ -131,31 +134,31 @@ class ListSource:
                 f"SOURCE {self.path}: line {number}: the path {path!r} leads out of {self.root}",
                 "Name the folder that all images lie in with --images ROOT.",
             )
-        return label
+        return path, label
 
     def _whole(self, path: str) -> str:
         return os.path.abspath(self.root / path)
 
     def _lines(self, skip: int = 0) -> Iterator[tuple[int, int, str]]:
         """Number, offset and text of each line that is not blank, but for the first `skip`."""
-        offset = 0
-        with self.path.open("rb") as stream:
-            number = 0
-            while line := stream.readline(_LINE_BYTES):
-                number += 1
-                if len(line) == _LINE_BYTES:
-                    raise self._bad(number, f"over {_LINE_BYTES} bytes long")
-                start = offset
-                offset += len(line)
-                if not line.strip():
-                    continue
-                if skip:
-                    skip -= 1
-                    continue
-                try:
+        try:
+            with self.path.open("rb") as stream:
+                offset = number = 0
+                while line := stream.readline(_LINE_BYTES):
+                    number += 1
+                    start, offset = offset, offset + len(line)
+                    if len(line) == _LINE_BYTES:
+                        raise self._bad(number, f"over {_LINE_BYTES} bytes long")
+                    if not line.strip():
+                        continue
+                    if skip:
+                        skip -= 1
+                        continue
                     yield number, start, _text(line)
-                except UnicodeDecodeError:
-                    raise self._bad(number, "not UTF-8 text") from None
+        except UnicodeDecodeError:
+            raise self._bad(number, "not UTF-8 text") from None
+        except OSError as failure:
+            raise Sf2Error(f"SOURCE {self.path}: cannot be read ({failure.strerror})") from None
 
     def _bad(self, number: int, what: str) -> Sf2Error:
         return Sf2Error(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from sf2cli import console
-from sf2cli.data.sources.grouping import rows_by_label
+from sf2cli.data.sources.grouping import read_small_file, rows_by_label
 from sf2cli.data.sources.record_file import RecordFile, read_record
 from sf2cli.data.sources.record_index import Index, read_index, scan_index
 from sf2cli.data.sources.source import SourceIdentity, SourceImage, SourceImages, shown_name
@@ -113,9 +113,9 @@ class RecordIoSource:
     def _compare_with_property(self, table: _Table) -> None:
         """Warn where the file beside says another number of classes: a sign of a cut copy."""
         path = self.path.with_name("property")
-        if not path.is_file():
+        if self.path.name != "train.rec" or not path.is_file():
             return
-        said = path.read_text("utf-8", "replace")[:1000].partition(",")[0].strip()
+        said = read_small_file(path).decode("utf-8", "replace").partition(",")[0].strip()
         found = len(np.unique(np.frombuffer(table.labels, dtype=table.labels.typecode)))
         if said != str(found):
             console.warn(f"{path} says {said!r} classes, {self.path.name} has images of {found}")

@@ -81,6 +81,12 @@ def _kind_of(word: str) -> str:
     return "folder"
 
 
+def _att(word: str, options: SourceOptions) -> Source:
+    if word != "att":
+        raise Sf2Error(f"--from att: SOURCE {word} is not the word att", "Leave --from out.")
+    return AttSource()
+
+
 def _recordio(word: str, options: SourceOptions) -> Source:
     path = Path(word)
     if path.name == "property":
@@ -94,7 +100,7 @@ def _list(word: str, options: SourceOptions) -> Source:
 
 _MAKERS: dict[str, Callable[[str, SourceOptions], Source]] = {
     "folder": lambda word, _: FolderSource(Path(word)),
-    "att": lambda word, _: AttSource(),
+    "att": _att,
     "recordio": _recordio,
     "list": _list,
     "archive": lambda word, _: ArchiveSource(Path(word)),
