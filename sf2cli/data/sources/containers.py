@@ -149,7 +149,7 @@ class ZipContainer:
                 yield Member(info.filename, "link", place, info.file_size)
             elif mode not in (0, stat.S_IFREG, stat.S_IFDIR):
                 yield Member(info.filename, "other", place, info.file_size)
-            elif not info.is_dir():
+            elif not info.filename.endswith("/"):
                 yield Member(info.filename, "file", place, info.file_size)
 
     def read(self, place: int, size: int) -> bytes:

@@ -51,7 +51,7 @@ class ListFormat:
         fields = _split(line, self.delimiter)
         if len(fields) < 2 or len(fields) <= max(self.path, self.label):
             raise ValueError(f"has {len(fields)} columns")
-        path, label = fields[self.path], fields[self.label].strip()
+        path, label = fields[self.path].strip(), fields[self.label].strip()
         if not path or not label:
             raise ValueError(f"has no {'label' if path else 'path'}")
         whole = _WHOLE_FLOAT.fullmatch(label)
@@ -86,14 +86,10 @@ def find_format(suffix: str, first: str, second: str) -> ListFormat:
     if len(fields) < 2:
         raise ValueError(f"{first!r} is one column")
     if len(fields) == 2:
-        return ListFormat(delimiter, 1, 0, False) if pictures == [1] else _two(delimiter)
-    if _NUMBER.fullmatch(fields[1].strip()):
-        return ListFormat(delimiter, -1, 1, False)
-    return ListFormat(delimiter, 1, 2, False)
-
-
-def _two(delimiter: Literal["\t", ",", " "]) -> ListFormat:
-    return ListFormat(delimiter, 0, 1, False)
+        path, label = (1, 0) if pictures == [1] else (0, 1)
+    else:
+        path, label = (-1, 1) if _NUMBER.fullmatch(fields[1].strip()) else (1, 2)
+    return ListFormat(delimiter, path, label, header=False)
 
 
 def _delimiter(suffix: str, line: str) -> Literal["\t", ",", " "]:

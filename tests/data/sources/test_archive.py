@@ -161,6 +161,14 @@ def test_links_in_a_zip_are_refused(tmp_path):
         listed(write(tmp_path / "a.zip", [("anna/1.jpg", b"1"), (link, b"/etc/passwd")]))
 
 
+def test_a_member_without_a_name_is_refused(tmp_path):
+    path = write(tmp_path / "a.zip", {"anna/1.jpg": b"1", "bnna/2.jpg": b"2"})
+    # zipfile takes a name to end at its first zero.
+    path.write_bytes(path.read_bytes().replace(b"bnna", b"\0nna"))
+    with pytest.raises(Sf2Error, match="the name '' leads out of the archive"):
+        listed(path)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_cut_archive_is_named_wherever_it_is_cut(tmp_path, kind):
     path = write(tmp_path / f"a.{kind}", {f"anna/{i}.jpg": bytes([i]) * 700 for i in range(4)})

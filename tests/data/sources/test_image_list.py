@@ -30,6 +30,7 @@ def listed(tmp_path, text, name="a.csv", root=None):
     [
         ("a.csv", "anna/1.jpg,anna\nbo/2.jpg,bo\n"),
         ("a.csv", "anna,anna/1.jpg\nbo,bo/2.jpg\n"),
+        ("a.csv", "anna , anna/1.jpg\nbo, bo/2.jpg \n"),
         ("a.csv", "path,label\nanna/1.jpg,anna\nbo/2.jpg,bo"),
         ("a.csv", "\ufeffLabel , Path\r\nanna,anna/1.jpg\r\n\r\nbo,bo/2.jpg\r\n"),
         ("a.csv", 'id,filename,split,identity\n0,"anna/1.jpg",train,anna\n1,bo/2.jpg,test,"bo"\n'),
