@@ -1,4 +1,5 @@
 # make demo: faces in, report out.  make test: lint, types and every test.
+# make seeds: the README's table of seeds and ranks.  make test-slow: what CI has no time for.
 VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
@@ -16,7 +17,7 @@ $(VENV)/.dev: $(VENV)/.demo
 	touch $@
 
 demo: $(VENV)/.demo
-	PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/demo.sh
 
 test: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -26,6 +27,9 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow
+
+seeds: $(VENV)/.demo
+	PATH="$(CURDIR)/$(BIN):$$PATH" python scripts/seeds.py
 
 clean:
 	rm -rf $(VENV) runs reports shards/att-train shards/att-test

@@ -54,6 +54,8 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sf2", prog_name="sf2")
+# DeepSpeed's launcher puts it before the command; the environment says the same.
+@click.option("--local_rank", "--local-rank", type=int, hidden=True, expose_value=False)
 def cli() -> None:
     """Train and evaluate face-recognition models with SphereFace2.
 

@@ -63,15 +63,24 @@ def result_json(value: Any) -> None:
         print(json.dumps(value, indent=2, ensure_ascii=False), flush=True)
 
 
+def result_text(text: str) -> None:
+    """A part of a command's result that is no table, on standard output."""
+    if not _quiet:
+        print(text, flush=True)
+
+
 def result_table(
     title: str,
     columns: Sequence[str],
     rows: Sequence[Sequence[object]],
     notes: Sequence[str] = (),
+    *,
+    aside: bool = False,
 ) -> None:
     """The result of a command as a table, on standard output, with notes below it.
 
-    The first column is left-aligned, the others are numbers.
+    The first column is left-aligned, the others are numbers. A table `aside` goes to standard
+    error: standard output then belongs to JSON.
     """
     if _quiet:
         return
@@ -81,7 +90,8 @@ def result_table(
         table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 120, **_AS_IT_IS).print(table)
+    stream = sys.stderr if aside else sys.stdout
+    Console(file=stream, width=None if stream.isatty() else 120, **_AS_IT_IS).print(table)
 
 
 class ProgressLine:

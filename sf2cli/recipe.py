@@ -19,6 +19,15 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
+class AugmentRecipe(_Section):
+    """How far training images are changed at random, anew in every epoch; see `data.augment`."""
+
+    shift: float = Field(0.0, ge=0, description="pixels, along each axis")
+    scale: float = Field(0.0, ge=0, lt=1)
+    brightness: float = Field(0.0, ge=0, lt=1)
+    contrast: float = Field(0.0, ge=0, lt=1)
+
+
 class DataRecipe(_Section):
     """What is trained on and how it is fed."""
 
@@ -26,6 +35,7 @@ class DataRecipe(_Section):
     image_size: int = Field(112, gt=0, multiple_of=16)
     channels: Literal[1, 3] = 3
     flip: bool = True
+    augment: AugmentRecipe = AugmentRecipe()
     workers: int = Field(0, ge=0, description="loader processes a rank; 0 decodes in the rank")
 
 

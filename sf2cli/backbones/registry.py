@@ -17,6 +17,7 @@ _FACTORIES: dict[str, Callable[..., nn.Module]] = {
     **{name: partial(iresnet.IResNet, blocks) for name, blocks in iresnet.LAYOUTS.items()},
     **{name: partial(sfnet.SFNet, blocks) for name, blocks in sfnet.LAYOUTS.items()},
     **{f"{name}_bn": partial(sfnet.SFNetBN, blocks) for name, blocks in sfnet.LAYOUTS.items()},
+    "sfnet4_slim_bn": partial(sfnet.SFNetBN, sfnet.LAYOUTS["sfnet4"], sfnet.SLIM_WIDTHS),
     "mobilefacenet": MobileFaceNet,
 }
 

@@ -22,7 +22,9 @@ LAYOUTS: dict[str, tuple[int, int, int, int]] = {
 }
 """Residual blocks after the strided convolution of each of the four stages."""
 
-_WIDTHS = (64, 128, 256, 512)
+WIDTHS = (64, 128, 256, 512)
+SLIM_WIDTHS = (16, 32, 64, 128)
+"""Channels of the four stages: as published, and a quarter for sets of a few hundred images."""
 
 
 def _conv3x3(inputs: int, outputs: int, stride: int = 1, *, bias: bool) -> nn.Conv2d:
@@ -95,11 +97,12 @@ def _stages(
     down: Callable[[int, int], nn.Module],
     residual: Callable[[int], nn.Module],
     blocks: Sequence[int],
+    widths: Sequence[int],
     channels: int,
 ) -> list[nn.Sequential]:
     return [
         nn.Sequential(down(inputs, outputs), *(residual(outputs) for _ in range(count)))
-        for inputs, outputs, count in zip((channels, *_WIDTHS[:-1]), _WIDTHS, blocks, strict=True)
+        for inputs, outputs, count in zip((channels, *widths[:-1]), widths, blocks, strict=True)
     ]
 
 
@@ -108,16 +111,23 @@ class SFNet(nn.Module):
 
     Args:
         blocks: residual blocks in each of the four stages, 0 or more.
+        widths: channels of the stages.
         embedding_size, image_size, channels: as for `registry.build_backbone`, which checks them.
     """
 
     def __init__(
-        self, blocks: Sequence[int], *, embedding_size: int, image_size: int, channels: int
+        self,
+        blocks: Sequence[int],
+        widths: Sequence[int] = WIDTHS,
+        *,
+        embedding_size: int,
+        image_size: int,
+        channels: int,
     ) -> None:
         super().__init__()
-        stages = _stages(_Down, _Residual, blocks, channels)
+        stages = _stages(_Down, _Residual, blocks, widths, channels)
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        self.fc = nn.Linear(_WIDTHS[3] * (image_size // 16) ** 2, embedding_size)
+        self.fc = nn.Linear(widths[3] * (image_size // 16) ** 2, embedding_size)
 
     def forward(self, images: Tensor) -> Tensor:
         x: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(images))))
@@ -132,12 +142,18 @@ class SFNetBN(nn.Module):
     """
 
     def __init__(
-        self, blocks: Sequence[int], *, embedding_size: int, image_size: int, channels: int
+        self,
+        blocks: Sequence[int],
+        widths: Sequence[int] = WIDTHS,
+        *,
+        embedding_size: int,
+        image_size: int,
+        channels: int,
     ) -> None:
         super().__init__()
-        stages = _stages(_DownBN, _ResidualBN, blocks, channels)
+        stages = _stages(_DownBN, _ResidualBN, blocks, widths, channels)
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        self.fc = nn.Linear(_WIDTHS[3] * (image_size // 16) ** 2, embedding_size)
+        self.fc = nn.Linear(widths[3] * (image_size // 16) ** 2, embedding_size)
         self.features = nn.BatchNorm1d(embedding_size)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -2,56 +2,123 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import click
 
-from sf2cli import console
+from sf2cli.scaling.units import parse_bytes, parse_counts
 
 
-def _counts(_ctx: click.Context, _param: click.Parameter, value: str) -> list[int]:
-    try:
-        counts = [int(part) for part in value.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"expected whole numbers, found {value!r}") from None
-    if min(counts) < 1:
-        raise click.BadParameter(f"expected numbers of 1 or more, found {min(counts)}")
-    return counts
+def _parsed(parse: Callable[[str], Any]) -> Callable[[Any, Any, str | None], Any]:
+    def callback(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Any:
+        try:
+            return None if value is None else parse(value)
+        except ValueError as failure:
+            raise click.BadParameter(str(failure)) from None
+
+    return callback
 
 
-@click.command("scale-test", short_help="Measure what N identities cost here.")
-@click.option("--num-ids", required=True, callback=_counts, help="N, or several: N,N,...")
-@click.option("--embedding-size", default=512, show_default=True, type=click.IntRange(min=1))
-@click.option("--batch-size", default=128, show_default=True, type=click.IntRange(min=1))
-@click.option("--steps", default=5, show_default=True, type=click.IntRange(min=1))
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def command(
-    num_ids: list[int], embedding_size: int, batch_size: int, steps: int, as_json: bool
-) -> None:
-    """Time a SphereFace2 head step on this machine, in one process, with its peak memory.
+def _against(text: str) -> Any:
+    from sf2cli.scaling.workload import parse_against
+
+    return parse_against(text)
+
+
+@click.command("scale-test", short_help="Plan and measure what N identities cost.")
+@click.option("--num-ids", callback=_parsed(parse_counts), help="N identities, or several: N,N,...")
+@click.option("--max", "largest", is_flag=True, help="Search the most identities that train here.")
+@click.option(
+    "--against",
+    callback=_parsed(_against),
+    metavar="HEADS",
+    help="Softmax heads to measure too: cosface, arcface, normface; partialfc, in its published"
+    " form; partialfc:RATE, sampled.",
+)
+@click.option("--nproc", default=1, show_default=True, type=click.IntRange(1, 4096), help="Ranks.")
+@click.option(
+    "--batch-size",
+    default=128,
+    show_default=True,
+    type=click.IntRange(1, 2**24),
+    help="Over all ranks.",
+)
+@click.option("--embedding-size", default=512, show_default=True, type=click.IntRange(1, 2**16))
+@click.option(
+    "--storage",
+    default="fp32",
+    show_default=True,
+    type=click.Choice(["fp32", "bf16", "fp32,bf16"]),
+    help="Of SphereFace2's weights and momentum; or both, one after the other.",
+)
+@click.option("--no-momentum", is_flag=True, help="Keep no momentum.")
+@click.option(
+    "--negatives",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Fraction of the negatives that SphereFace2 draws in a step.",
+)
+@click.option("--backbone", help="Train it with the head, in plain torch; else the head alone.")
+@click.option(
+    "--image-size",
+    default=112,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Of the backbone's images.",
+)
+@click.option(
+    "--steps",
+    default=5,
+    show_default=True,
+    type=click.IntRange(min=5),
+    help="Timed steps; the two before them do not count.",
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31))
+@click.option(
+    "--memory",
+    callback=_parsed(parse_bytes),
+    metavar="SIZE",
+    help="Memory to plan for, as in 23GB.  [default: what is free]",
+)
+@click.option("--target", help="Plan for a cluster instead: 8xh100, or a machine's FILE.json.")
+@click.option("--hosts", type=click.IntRange(1, 100_000), help="Hosts of the target.  [default: 1]")
+@click.option(
+    "--zero",
+    "zero_stage",
+    type=click.IntRange(0, 3),
+    help="ZeRO stage of the target's backbone.  [default: 0]",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Report folder: JSON, CSV and a plot. A run cut off goes on in it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def command(**given: Any) -> None:
+    """Plan what a head of N identities costs, then measure it on this machine.
+
+    First a table: bytes an identity, memory a rank, what fits. What does not fit is refused before
+    anything is allocated, with the options that make it fit. Then every head and size is measured
+    in fresh processes: median step, peak memory, where the time goes, and how much of the machine's
+    own matrix-product rate the head reaches. Counts may be written 100k or 4M.
 
     \b
-    Example:
-      sf2 scale-test --num-ids 10000,100000
+    Examples:
+      sf2 scale-test --num-ids 1M
+      sf2 scale-test --num-ids 100k,400k --storage fp32,bf16 --against cosface,partialfc:0.1
+      sf2 scale-test --num-ids 10M --storage bf16 --nproc 2 --memory 23GB --out reports/10m
+      sf2 scale-test --num-ids 100k --backbone iresnet50 --batch-size 32
+      sf2 scale-test --max --memory 8GB --storage bf16
+      sf2 scale-test --num-ids 100M --storage bf16 --target 8xh100 --hosts 4 --batch-size 4096
     """
-    from sf2cli.scaling.measure import measure_head
+    from sf2cli.scaling.options import make_options
+    from sf2cli.scaling.run import scale_test
 
-    timings = [measure_head(n, embedding_size, batch_size, steps) for n in sorted(num_ids)]
-    if as_json:
-        console.result_json([asdict(timing) for timing in timings])
-        return
-    console.result_table(
-        f"head step, d = {embedding_size}, B = {batch_size}",
-        ["identities", "median s", "fastest", "slowest", "peak MiB", "ids x samples / s"],
-        [
-            [
-                t.num_ids,
-                f"{t.median_s:.4f}",
-                f"{t.fastest_s:.4f}",
-                f"{t.slowest_s:.4f}",
-                t.peak_bytes >> 20,
-                f"{t.num_ids * batch_size / t.median_s:.3g}",
-            ]
-            for t in timings
-        ],
-    )
+    try:
+        options = make_options(**given)
+    except ValueError as failure:
+        raise click.UsageError(str(failure)) from None
+    scale_test(options)

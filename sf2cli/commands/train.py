@@ -34,7 +34,6 @@ from sf2cli import console
     help="Override a field of the recipe, as in optimizer.lr=0.05; repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-@click.option("--local_rank", "--local-rank", type=int, hidden=True, expose_value=False)
 def command(
     recipe: Path,
     ds_json: Path,

@@ -12,16 +12,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from sf2cli.data.augment import Augment, augment
 from sf2cli.data.packed import PackedSet
 from sf2cli.errors import Sf2Error
 
 
 @dataclass(frozen=True)
 class Request:
-    """Samples to read: indices int64 [B], and which of them to mirror, bool [B]."""
+    """Samples to read in an epoch: indices int64 [B], and which of them to mirror, bool [B]."""
 
     indices: NDArray[np.int64]
     flips: NDArray[np.bool_]
+    epoch: int
 
 
 class BatchFetcher:
@@ -32,10 +34,20 @@ class BatchFetcher:
         image_size: edge in pixels.
         channels: 3 for RGB, 1 for grey.
         workers: processes to decode in, kept between calls; 0 decodes in this one.
+        limits: how far images are changed.
+        seed: of the changes.
     """
 
-    def __init__(self, packed: PackedSet, image_size: int, channels: int, workers: int) -> None:
-        self._reader = _Reader(packed, image_size, channels)
+    def __init__(
+        self,
+        packed: PackedSet,
+        image_size: int,
+        channels: int,
+        workers: int,
+        limits: Augment,
+        seed: int,
+    ) -> None:
+        self._reader = _Reader(packed, image_size, channels, limits, seed)
         self._requests = _Requests()
         self._loader: DataLoader[Any] | None = None
         if workers:
@@ -86,8 +98,12 @@ class _Requests:
 class _Reader(Dataset[Any]):
     """From a request to tensors; an error is an answer too, lest torch adds its traceback to it."""
 
-    def __init__(self, packed: PackedSet, image_size: int, channels: int) -> None:
+    def __init__(
+        self, packed: PackedSet, image_size: int, channels: int, limits: Augment, seed: int
+    ) -> None:
         self._packed = packed
+        self._limits = limits
+        self._seed = seed
         self._image_size = image_size
         self._channels = channels
 
@@ -100,6 +116,8 @@ class _Reader(Dataset[Any]):
                 zip(request.indices.tolist(), request.flips.tolist(), strict=True)
             ):
                 pixels = self._packed.decode(i, size, channels)
+                if self._limits:
+                    pixels = augment(pixels, self._limits, self._seed, request.epoch, i)
                 images[row] = (pixels[:, ::-1] if flip else pixels).transpose(2, 0, 1)
                 labels[row] = self._packed.label(i)
         except Sf2Error as failure:

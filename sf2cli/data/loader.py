@@ -13,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sf2cli.data.augment import Augment
 from sf2cli.data.fetch import BatchFetcher, Request
 from sf2cli.data.order import epoch_flips, epoch_order
 from sf2cli.data.packed import PackedSet
 from sf2cli.errors import Sf2Error
+
+_UNCHANGED = Augment()
 
 
 class TrainLoader:
@@ -33,6 +36,7 @@ class TrainLoader:
         image_size: edge in pixels.
         channels: 3 for RGB, 1 for grey.
         flip: mirror half of the samples left to right.
+        limits: how far to change them otherwise.
         workers: processes to decode in; 0 decodes in this one.
 
     Raises:
@@ -51,6 +55,7 @@ class TrainLoader:
         channels: int,
         flip: bool,
         workers: int,
+        limits: Augment = _UNCHANGED,
     ) -> None:
         self._global_batch = batch_size * world_size
         if len(packed) < self._global_batch:
@@ -64,7 +69,7 @@ class TrainLoader:
         self._rank = rank
         self._seed = seed
         self._flip = flip
-        self._fetcher = BatchFetcher(packed, image_size, channels, workers)
+        self._fetcher = BatchFetcher(packed, image_size, channels, workers, limits, seed)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -84,12 +89,12 @@ class TrainLoader:
             flips = epoch_flips(self._samples, self._seed, epoch)
         else:
             flips = np.zeros(self._samples, dtype=np.bool_)
-        yield from self._fetcher.fetch(self._requests(order, flips, start_batch))
+        yield from self._fetcher.fetch(self._requests(order, flips, epoch, start_batch))
 
     def _requests(
-        self, order: NDArray[np.int64], flips: NDArray[np.bool_], start_batch: int
+        self, order: NDArray[np.int64], flips: NDArray[np.bool_], epoch: int, start_batch: int
     ) -> Iterator[Request]:
         for k in range(start_batch, self.batches_per_epoch):
             first = k * self._global_batch + self._rank * self._batch
             indices = order[first : first + self._batch]
-            yield Request(indices, flips[indices])
+            yield Request(indices, flips[indices], epoch)

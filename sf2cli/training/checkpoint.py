@@ -12,6 +12,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,7 +49,8 @@ def save_checkpoint(
     """Write checkpoint `state.step` into `folder`; collective. Returns its path.
 
     Raises:
-        Sf2Error: the disk is full or not writable; nothing but this checkpoint is lost.
+        Sf2Error: the disk is full or not writable; nothing but this checkpoint is lost. Raised on
+            every rank.
     """
     final = folder / f"step-{state.step:08d}"
     partial = folder / f".{final.name}-partial"
@@ -55,30 +58,41 @@ def save_checkpoint(
     momentum = gather_momentum(engine.deepspeed)
     first = dist.get_rank() == 0
     try:
-        if first:
-            folder.mkdir(parents=True, exist_ok=True)
-            for stale in folder.glob(".*-partial"):
-                shutil.rmtree(stale)
-            (partial / "head").mkdir(parents=True)
-        dist.barrier()
+        with _all_or_none(final, engine):
+            if first:
+                folder.mkdir(parents=True, exist_ok=True)
+                for stale in folder.glob(".*-partial"):
+                    shutil.rmtree(stale)
+                (partial / "head").mkdir(parents=True)
         save_head(partial / "head", engine.head, engine.head_optimizer, identities)
+        with _all_or_none(final, engine):
+            if first:
+                save_file(weights, partial / "backbone.safetensors")
+                save_file(momentum, partial / "momentum.safetensors")
+                write_text(partial / "state.json", state.model_dump_json(indent=2))
+                if final.exists():
+                    shutil.rmtree(final)
+                partial.rename(final)
+                write_text(folder / _LATEST, final.name)
+    except Sf2Error:
         if first:
-            save_file(weights, partial / "backbone.safetensors")
-            save_file(momentum, partial / "momentum.safetensors")
-            write_text(partial / "state.json", state.model_dump_json(indent=2))
-        dist.barrier()
-        if first:
-            if final.exists():
-                shutil.rmtree(final)
-            partial.rename(final)
-            write_text(folder / _LATEST, final.name)
-    except (OSError, SafetensorError) as failure:
-        raise Sf2Error(
-            f"checkpoint {final}: cannot be written ({failure})",
-            "Free disk space, then go on from the last whole checkpoint with --resume.",
-        ) from None
-    dist.barrier()
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
     return final
+
+
+@contextmanager
+def _all_or_none(final: Path, engine: TrainingEngine) -> Iterator[None]:
+    """Run the block on every rank and wait for all; where one cannot write, all raise."""
+    failure = None
+    try:
+        yield
+    except (OSError, SafetensorError) as problem:
+        failure = Sf2Error(
+            f"checkpoint {final}: cannot be written ({problem})",
+            "Free disk space, then go on from the last whole checkpoint with --resume.",
+        )
+    engine.head.ranks.raise_together(failure)
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -135,8 +149,12 @@ def _read(path: Path) -> dict[str, Any]:
 def write_text(path: Path, text: str) -> None:
     """Replace a small file whole: a reader sees the old text or the new."""
     beside = path.with_name(f".{path.name}-partial")
-    with beside.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    beside.replace(path)
+    try:
+        with beside.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise

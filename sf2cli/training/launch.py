@@ -19,29 +19,38 @@ from pathlib import Path
 from sf2cli import console
 
 GRACE_S = 5.0
+# The exit status of a rank that ended because another one did.
+LOST_RANK = 3
 _POLL_S = 0.1
 # Long enough for ranks that fail for the same reason to end by themselves.
 _SETTLE_S = 1.0
 
 
 def launch_ranks(nproc: int, arguments: Sequence[str]) -> int:
-    """Run `sf2 ARGUMENTS` as `nproc` ranks; return the exit status of the first that failed, or 0.
+    """Run `sf2 ARGUMENTS` as `nproc` ranks; return the exit status of the one that failed, or 0.
 
-    When a rank fails the others are stopped: SIGTERM, then SIGKILL after GRACE_S seconds.
+    When a rank fails the others are stopped: SIGTERM, then SIGKILL after GRACE_S seconds. No rank
+    outlives this call, also where Ctrl-C or SIGTERM ends it.
     """
+    signal.signal(signal.SIGTERM, _exit_on_signal)
     with tempfile.TemporaryDirectory(prefix="sf2-ranks-") as folder:
         logs = [Path(folder) / f"rank-{rank}.log" for rank in range(nproc)]
         ranks = _start(nproc, arguments, logs)
         try:
             failed = _wait(ranks)
-        except KeyboardInterrupt:
-            # The terminal has sent the same signal to every rank; they end by themselves.
             _stop(ranks)
+        except KeyboardInterrupt:
+            # The terminal has sent the same signal to every rank; the first one says so.
+            _reap(ranks)
             return 130
-        if failed is None:
-            return 0
-        _stop(ranks)
-        return _account(failed, ranks, logs)
+        finally:
+            for process in ranks:
+                process.kill()
+        return 0 if failed is None else _account(failed, ranks, logs)
+
+
+def _exit_on_signal(number: int, _: object) -> None:
+    sys.exit(128 + number)
 
 
 def _start(
@@ -63,22 +72,35 @@ def _start(
 
 
 def _wait(ranks: Sequence[subprocess.Popen[bytes]]) -> int | None:
-    """The rank that failed first, once the others had a moment to fail too; None if none did."""
+    """The rank that failed, once the others had a moment to fail too; None if none did."""
     while True:
         codes = [process.poll() for process in ranks]
-        for rank, code in enumerate(codes):
-            if code:
-                time.sleep(_SETTLE_S)
-                return rank
+        if any(codes):
+            time.sleep(_SETTLE_S)
+            codes = [process.poll() for process in ranks]
+            return _culprit(codes)
         if all(code == 0 for code in codes):
             return None
         time.sleep(_POLL_S)
+
+
+def _culprit(codes: Sequence[int | None]) -> int:
+    """The rank that made the others fail: a killed one, else one with a reason of its own."""
+    failed = [rank for rank, code in enumerate(codes) if code]
+    killed = [rank for rank in failed if (codes[rank] or 0) < 0]
+    reasoned = [rank for rank in failed if codes[rank] != LOST_RANK]
+    return (killed or reasoned or failed)[0]
 
 
 def _stop(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
     for process in ranks:
         if process.poll() is None:
             process.terminate()
+    _reap(ranks)
+
+
+def _reap(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Wait until all have ended; after GRACE_S seconds make them."""
     deadline = time.monotonic() + GRACE_S
     for process in ranks:
         try:
@@ -91,14 +113,17 @@ def _stop(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
 def _account(failed: int, ranks: Sequence[subprocess.Popen[bytes]], logs: Sequence[Path]) -> int:
     """Show why the run ended, unless the first rank has already said so; return the status."""
     code = ranks[failed].returncode
-    first_spoke = ranks[0].returncode in (1, 2)
     if code < 0:
-        console.error(f"rank {failed} was killed by {signal.Signals(-code).name}")
+        console.error(
+            f"rank {failed} was killed by {signal.Signals(-code).name}\n"
+            "  Where memory ran out, lower batch_size; go on with --resume."
+        )
         return 1
+    first_spoke = ranks[0].returncode in (1, 2)
     if failed != 0 and not first_spoke:
         said = logs[failed].read_text(encoding="utf-8", errors="replace").strip()
         console.error(f"rank {failed} failed:\n{said.removeprefix('error: ')}")
-    return code
+    return 1 if code == LOST_RANK else code
 
 
 def _free_port() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +16,12 @@ from torch import Tensor
 
 from sf2cli import console
 from sf2cli.backbones.saved import save_model
+from sf2cli.data.augment import Augment
 from sf2cli.data.loader import TrainLoader
 from sf2cli.data.manifest import MANIFEST_NAME
 from sf2cli.data.packed import PackedSet
 from sf2cli.errors import Sf2Error
+from sf2cli.heads.sharded import ShardedHead
 from sf2cli.recipe import Recipe, dump_recipe
 from sf2cli.training.backbone_state import gather_weights
 from sf2cli.training.checkpoint import (
@@ -76,7 +79,8 @@ class Run:
         console.info(
             f"{self.packed.manifest.num_identities} identities, {len(self.packed)} images,"
             f" {total} steps of {recipe.batch_size} on {world.size} rank(s), ZeRO"
-            f" {self.ds_config.get('zero_optimization', {}).get('stage', 0)}, {recipe.precision}"
+            f" {self.ds_config.get('zero_optimization', {}).get('stage', 0)}, {recipe.precision};"
+            f" {_describe(engine.head)}"
         )
         summary = self._steps(engine, loader, world, start, total)
         return self._finish(engine, world, summary)
@@ -93,6 +97,7 @@ class Run:
             channels=data.channels,
             flip=data.flip,
             workers=data.workers,
+            limits=Augment(**data.augment.model_dump()),
         )
 
     def _state_of(self, checkpoint: Path) -> RunState:
@@ -116,6 +121,21 @@ class Run:
         return engine
 
     def _open_folder(self, start: int) -> None:
+        new = not self.folder.exists()
+        try:
+            self._write_settings(start)
+        except OSError as failure:
+            if new:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            raise self._refused(self.folder, failure) from None
+
+    def _refused(self, path: Path, failure: OSError) -> Sf2Error:
+        return Sf2Error(
+            f"{path}: cannot be written ({failure.strerror})",
+            "Free disk space, or choose another folder with --out.",
+        )
+
+    def _write_settings(self, start: int) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.folder / "recipe.yaml", dump_recipe(self.recipe))
         write_text(self.folder / "ds.json", json.dumps(self.ds_config, indent=2) + "\n")
@@ -142,14 +162,13 @@ class Run:
                 seconds = time.perf_counter() - step_began
                 waited, done = waited + wait, done + 1
                 rate = recipe.batch_size / seconds
-                if world.rank == 0:
-                    self._log(step, loss, lr, rate, wait / seconds, engine)
                 if not math.isfinite(loss):
                     raise Sf2Error(
                         f"the loss is {loss} at step {step} (learning rate {lr:.4g})",
-                        "Lower optimizer.lr or head.loss_weight, or lengthen the warm-up; the last"
-                        f" checkpoint is under {self.checkpoints}.",
+                        "Lower optimizer.lr or head.loss_weight, or lengthen the warm-up.",
                     )
+                if world.rank == 0:
+                    self._log(step, loss, lr, rate, wait / seconds, engine)
                 line.advance(
                     1,
                     loss=f"{loss:.4f}",
@@ -179,8 +198,11 @@ class Run:
             "data_wait": wait,
             "bias": engine.head.bias.item(),
         }
-        with self.metrics_path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record) + "\n")
+        try:
+            with self.metrics_path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(record) + "\n")
+        except OSError as failure:
+            raise self._refused(self.metrics_path, failure) from None
 
     def _save(self, engine: TrainingEngine, step: int, world: World) -> None:
         state = RunState(step=step, world_size=world.size, manifest_sha256=self.manifest_sha256)
@@ -217,6 +239,13 @@ class Run:
             )
         dist.barrier()
         return {"run": str(self.folder), "model": str(model), **summary}
+
+
+def _describe(head: ShardedHead) -> str:
+    """How the head is kept and computed, in a few words."""
+    rows, products = (str(x).removeprefix("torch.") for x in (head.weight.dtype, head.products))
+    negatives = "all" if head.negatives == 1 else f"{head.negatives:.3g} of the"
+    return f"head: {rows} rows, {products} products, {head.kernels.name}, {negatives} negatives"
 
 
 def _batches(loader: TrainLoader, start: int) -> Iterator[tuple[Tensor, Tensor]]:

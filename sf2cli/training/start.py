@@ -12,10 +12,9 @@ from sf2cli import console
 from sf2cli.data.packed import PackedSet
 from sf2cli.errors import Sf2Error
 from sf2cli.recipe import Recipe, load_recipe
-from sf2cli.training.checkpoint import latest_checkpoint
 from sf2cli.training.ds_config import fill_ds_config, load_ds_config
-from sf2cli.training.launch import launch_ranks
-from sf2cli.training.world import join_world, leave_world, read_place
+from sf2cli.training.launch import LOST_RANK, launch_ranks
+from sf2cli.training.place import Place, read_place
 
 # Set in the ranks that --nproc starts, which see the same command line as their parent.
 _LAUNCHED = "SF2_LAUNCHED"
@@ -51,6 +50,7 @@ def train(
         )
     world_size = nproc or (place.world_size if place else 1)
     filled = fill_ds_config(ds_config, recipe, world_size, ds_path)
+    _check_negatives(recipe, filled)
     packed = _open_set(recipe)
     folder = out or Path("runs") / recipe.name
     if not launched or (place and place.rank == 0):
@@ -63,14 +63,41 @@ def train(
         console.silence()
     # Torch is imported late: a wrong recipe should not wait for it.
     from sf2cli.training.loop import Run
+    from sf2cli.training.world import is_lost_rank, join_world, leave_world
 
     _check_backbone(recipe)
-    world = join_world(place)
     try:
+        world = join_world(place)
         summary = Run(folder, recipe, filled, packed).train(world, resume)
+    except RuntimeError as failure:
+        if not is_lost_rank(failure):
+            raise
+        if launched:
+            # The parent saw which rank ended and why, and says so.
+            sys.exit(LOST_RANK)
+        raise _lost(place, failure) from None
     finally:
         leave_world()
     return summary if world.rank == 0 else None
+
+
+def _lost(place: Place | None, failure: RuntimeError) -> Sf2Error:
+    rank = f"rank {place.rank} of {place.world_size}" if place else "this rank"
+    return Sf2Error(
+        f"{rank} lost another one ({' '.join(str(failure).split())[:200]})",
+        "See why that one ended, then go on with --resume.",
+    )
+
+
+def _check_negatives(recipe: Recipe, filled: dict[str, Any]) -> None:
+    accumulation = filled["gradient_accumulation_steps"]
+    if recipe.head.negatives not in ("all", 1) and accumulation > 1:
+        raise Sf2Error(
+            f"head.negatives is {recipe.head.negatives} in the recipe and"
+            f" gradient_accumulation_steps is {accumulation} in ds.json: a sample of negatives"
+            " holds for one pass",
+            "Say negatives: all in the recipe, or gradient_accumulation_steps 1 in ds.json.",
+        )
 
 
 def _open_set(recipe: Recipe) -> PackedSet:
@@ -93,7 +120,13 @@ def _check_folder(folder: Path, resume: bool) -> None:
         )
     if resume and not has_run:
         raise Sf2Error(f"--resume: no run in {folder}", "Start it without --resume.")
+    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        why = "may not be written to" if above.is_dir() else "is not a folder"
+        raise Sf2Error(f"run folder {folder}: {above} {why}", "Choose another with --out.")
     if resume:
+        from sf2cli.training.checkpoint import latest_checkpoint
+
         latest_checkpoint(folder / "checkpoints")
 
 

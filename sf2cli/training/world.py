@@ -1,14 +1,9 @@
-"""Which rank this process is, and the process group it joins.
-
-One code path for a plain process, torchrun, DeepSpeed's launcher, SLURM and `--nproc`: each says
-rank, world size and local rank in the environment, and this file reads them all.
-"""
+"""The process group: joining it, leaving it, and telling when another rank was lost."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -16,17 +11,9 @@ import torch
 import torch.distributed as dist
 
 from sf2cli.errors import Sf2Error
+from sf2cli.training.place import Place
 
 GROUP_TIMEOUT = timedelta(minutes=10)
-
-
-@dataclass(frozen=True)
-class Place:
-    """A process's place among the ranks, as its launcher told it."""
-
-    rank: int
-    world_size: int
-    local_rank: int
 
 
 @dataclass(frozen=True)
@@ -36,29 +23,6 @@ class World:
     rank: int
     size: int
     device: torch.device
-
-
-def read_place(env: Mapping[str, str]) -> Place | None:
-    """The place that torchrun, DeepSpeed, `--nproc` or srun put in the environment; else None.
-
-    Raises:
-        Sf2Error: variables of a launcher that are not numbers, or a rank outside the world.
-    """
-    launched = "RANK" in env and "WORLD_SIZE" in env
-    if launched:
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-    elif "SLURM_STEP_ID" in env and "SLURM_PROCID" in env:
-        names = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
-    else:
-        return None
-    try:
-        rank, size, local = (int(env.get(name, "0")) for name in names)
-    except ValueError:
-        values = ", ".join(f"{name}={env.get(name)}" for name in names)
-        raise Sf2Error(f"launcher variables are not whole numbers: {values}") from None
-    if not 0 <= rank < size:
-        raise Sf2Error(f"{names[0]} is {rank}, expected 0 to {names[1]} - 1 = {size - 1}")
-    return Place(rank, size, local)
 
 
 def join_world(place: Place | None) -> World:
@@ -95,6 +59,12 @@ def leave_world() -> None:
         # A rank that tears down while another still talks to it aborts that one.
         dist.barrier()
     dist.destroy_process_group()
+
+
+def is_lost_rank(failure: RuntimeError) -> bool:
+    """Whether a collective failed because another rank ended, or could not be reached."""
+    # Gloo raises plain RuntimeErrors that begin with the place in its source.
+    return isinstance(failure, dist.DistError) or "gloo/" in str(failure)
 
 
 def _find_master() -> None:

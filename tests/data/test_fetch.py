@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from sf2cli.data.augment import Augment
 from sf2cli.data.fetch import BatchFetcher, Request
 from sf2cli.errors import Sf2Error
 from tests.pictures import noise, stored, write_set
@@ -32,7 +33,7 @@ def packed(tmp_path):
 
 
 def request(*indices):
-    return Request(np.array(indices), np.zeros(len(indices), dtype=np.bool_))
+    return Request(np.array(indices), np.zeros(len(indices), dtype=np.bool_), epoch=0)
 
 
 def told(packed, workers, *samples):
@@ -42,7 +43,9 @@ def told(packed, workers, *samples):
     """
     count = 0
     try:
-        for _ in BatchFetcher(packed, 8, 3, workers).fetch(request(i) for i in samples):
+        for _ in BatchFetcher(packed, 8, 3, workers, Augment(), 0).fetch(
+            request(i) for i in samples
+        ):
             count += 1
     except Sf2Error as failure:
         return count, str(failure)
@@ -82,7 +85,7 @@ def test_workers_end_with_the_error(sample):
 
 
 def test_workers_leave_the_random_stream_alone(packed):
-    fetcher = BatchFetcher(packed, 8, 3, 1)
+    fetcher = BatchFetcher(packed, 8, 3, 1, Augment(), 0)
     before = torch.get_rng_state()
     for _ in range(2):
         list(fetcher.fetch([request(0)]))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sf2cli.data.augment import Augment
 from sf2cli.data.loader import TrainLoader
 from sf2cli.data.order import epoch_flips, epoch_order
 from sf2cli.errors import Sf2Error
@@ -100,6 +101,28 @@ def test_workers_change_nothing_and_outlive_an_epoch(packed, workers):
     # An epoch that is left early leaves nothing behind for the next one.
     next(there.epoch(2))
     assert drawn(there.epoch(3, 1)) == drawn(here.epoch(3, 1))
+
+
+def test_changed_images_are_the_same_for_workers_and_after_a_resume(packed):
+    def batches(workers, start):
+        changed = TrainLoader(
+            packed,
+            batch_size=GLOBAL_BATCH,
+            rank=0,
+            world_size=1,
+            seed=7,
+            image_size=4,
+            channels=1,
+            flip=True,
+            workers=workers,
+            limits=Augment(shift=1, brightness=0.3),
+        )
+        return [images for images, _ in changed.epoch(2, start)]
+
+    whole = batches(0, 0)
+    for workers, start in ((1, 0), (0, 1)):
+        for found, expected in zip(batches(workers, start), whole[start:], strict=True):
+            torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("start", range(SAMPLES // GLOBAL_BATCH + 1))

@@ -6,7 +6,7 @@ run() {
     printf '\n$ %s\n' "$*"
     "$@"
 }
-run sf2 pack att shards/att --holdout 10 --size 64
+run sf2 pack att shards/att --holdout 10 --holdout-seed 0 --size 64
 run sf2 train configs/att.yaml --deepspeed configs/ds_zero1.json --nproc 2
 run sf2 eval runs/att --set shards/att-test --out reports/att
 run sf2 scale-test --num-ids 10000,100000

@@ -1,7 +1,7 @@
 import pytest
 
 from sf2cli.errors import Sf2Error
-from sf2cli.training.world import Place, read_place
+from sf2cli.training.place import Place, read_place
 
 
 def test_no_launcher():

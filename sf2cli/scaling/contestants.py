@@ -1,0 +1,168 @@
+"""The heads that are measured, each with its optimiser behind one method."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sf2cli.heads.optimizer import HeadSGD
+from sf2cli.heads.published_softmax import PublishedSoftmaxHead
+from sf2cli.heads.sharded import ShardedHead
+from sf2cli.heads.sharded_softmax import ShardedSoftmaxHead
+from sf2cli.heads.softmax import MarginSoftmax
+from sf2cli.heads.softmax_optimizer import SoftmaxSGD
+from sf2cli.heads.sphereface2 import SphereFace2
+from sf2cli.scaling.workload import PARTIAL, HeadKind, Point, Storage, Workload
+
+LEARNING_RATE = 0.1
+MOMENTUM = 0.9
+WEIGHT_DECAY = 5e-4
+DTYPES: dict[Storage, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+# Margins as published; partialfc is CosFace, on all classes or on those drawn.
+LOSSES = {
+    "normface": MarginSoftmax("normface"),
+    "cosface": MarginSoftmax("cosface", margin=0.4),
+    "arcface": MarginSoftmax("arcface", margin=0.5),
+    PARTIAL: MarginSoftmax("cosface", margin=0.4),
+}
+
+
+class Contestant(Protocol):
+    """A head in training."""
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of this rank's weights and momentum."""
+
+    @property
+    def tile_rows(self) -> int:
+        """Identities worked on at a time; 0 for all at once."""
+
+    @property
+    def products(self) -> torch.dtype:
+        """The type its matrix products are taken in."""
+
+    def step(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Step the head on its part of the batch, give `features` its gradient; the loss."""
+
+
+def build(point: Point, device: torch.device) -> Contestant:
+    """The head of `point` over all ranks of torch.distributed; collective where they are several.
+
+    Raises:
+        RuntimeError: not enough memory.
+    """
+    if not point.head.is_softmax:
+        return _OneVsAll(point, device)
+    if point.head.is_published:
+        return _Published(point, device)
+    return _Softmax(point, device)
+
+
+def one_vs_all(
+    kind: HeadKind,
+    num_ids: int,
+    workload: Workload,
+    device: torch.device,
+    tile_size: int | None = None,
+) -> ShardedHead:
+    """The SphereFace2 head of that kind, with the paper's hyper-parameters."""
+    return ShardedHead(
+        num_ids,
+        workload.embedding_size,
+        SphereFace2(),
+        device=device,
+        dtype=DTYPES[kind.storage],
+        negatives=kind.rate,
+        seed=workload.seed,
+        tile_size=tile_size,
+    )
+
+
+class _OneVsAll:
+    def __init__(self, point: Point, device: torch.device) -> None:
+        self._head = one_vs_all(point.head, point.num_ids, point.workload, device)
+        self._sgd = HeadSGD(self._head, LEARNING_RATE, _momentum(point.head), WEIGHT_DECAY)
+        self._batch = point.workload.batch_size
+
+    @property
+    def kept_bytes(self) -> int:
+        return _bytes(self._head.weight) + _bytes(self._sgd.weight_momentum)
+
+    @property
+    def tile_rows(self) -> int:
+        return self._head.tile_size(self._batch)
+
+    @property
+    def products(self) -> torch.dtype:
+        return self._head.products
+
+    def step(self, features: Tensor, labels: Tensor) -> Tensor:
+        loss = self._sgd.one_pass(features, labels)
+        loss.backward()
+        return loss.detach()
+
+
+class _Softmax:
+    tile_rows = 0
+    products = torch.float32
+
+    def __init__(self, point: Point, device: torch.device) -> None:
+        self._head = ShardedSoftmaxHead(
+            point.num_ids,
+            point.workload.embedding_size,
+            LOSSES[point.head.name],
+            device=device,
+            seed=point.workload.seed,
+            sample_rate=point.head.rate,
+        )
+        self._sgd = SoftmaxSGD(self._head, LEARNING_RATE, _momentum(point.head), WEIGHT_DECAY)
+
+    @property
+    def kept_bytes(self) -> int:
+        return _bytes(self._head.weight) + _bytes(self._sgd.weight_momentum)
+
+    def step(self, features: Tensor, labels: Tensor) -> Tensor:
+        loss: Tensor = self._head(features, labels)
+        loss.backward()
+        self._sgd.step()
+        self._sgd.zero_grad()
+        return loss.detach()
+
+
+class _Published:
+    tile_rows = 0
+    products = torch.float32
+
+    def __init__(self, point: Point, device: torch.device) -> None:
+        size = point.workload.embedding_size
+        head = PublishedSoftmaxHead(point.num_ids, size, LOSSES[PARTIAL])
+        self._head = head.to(device)
+        self._sgd = torch.optim.SGD(
+            self._head.parameters(),
+            lr=LEARNING_RATE,
+            momentum=_momentum(point.head),
+            weight_decay=WEIGHT_DECAY,
+        )
+        self._kept = _bytes(self._head.weight) * (1 + point.head.momentum)
+
+    @property
+    def kept_bytes(self) -> int:
+        return self._kept
+
+    def step(self, features: Tensor, labels: Tensor) -> Tensor:
+        loss: Tensor = self._head(features, labels)
+        loss.backward()
+        self._sgd.step()
+        self._sgd.zero_grad()
+        return loss.detach()
+
+
+def _momentum(kind: HeadKind) -> float:
+    return MOMENTUM if kind.momentum else 0.0
+
+
+def _bytes(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.numel() * tensor.element_size()

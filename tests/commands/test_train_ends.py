@@ -1,0 +1,135 @@
+"""How `sf2 train` ends early: Ctrl-C as a terminal sends it, a killed rank, a rank that fails."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sf2cli.training.launch import LOST_RANK, _culprit
+from tests.training.small import write_place
+
+DEADLINE_S = 60.0
+ENDLESS = ("--set", "schedule.steps=1000000", "--set", "checkpoint.every_steps=5")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return write_place(tmp_path_factory.mktemp("ends"))
+
+
+class Training:
+    """An endless `sf2 train` in a process group of its own, some steps in."""
+
+    def __init__(self, place, out, *arguments):
+        self.errors = place / f"{out}.err"
+        line = ["train", "recipe.yaml", "--deepspeed", "ds.json", "--out", out, *arguments]
+        with self.errors.open("w") as stream:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "sf2cli.cli", *line, *ENDLESS],
+                cwd=place,
+                stdout=stream,
+                stderr=stream,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                start_new_session=True,
+            )
+        metrics = place / out / "metrics.jsonl"
+        self._until(lambda: self.errors.read_text() and metrics.read_text().count("\n") > 5)
+        self.members = group_of(self.process.pid)
+
+    def _until(self, reached):
+        deadline = time.monotonic() + DEADLINE_S
+        while not reached():
+            assert self.process.poll() is None, self.errors.read_text()
+            assert time.monotonic() < deadline, self.errors.read_text()
+            time.sleep(0.05)
+
+    def children(self):
+        return [pid for pid in self.members if pid != self.process.pid]
+
+    def end(self):
+        """Exit status, what was printed, and the processes of the group that still live."""
+        code = self.process.wait(DEADLINE_S)
+        return code, self.errors.read_text(), group_of(self.process.pid)
+
+
+@contextmanager
+def training(*arguments):
+    run = Training(*arguments)
+    try:
+        yield run
+    finally:
+        for pid in group_of(run.process.pid):
+            os.kill(pid, signal.SIGKILL)
+        run.process.wait()
+
+
+def group_of(leader):
+    """The living processes of a process group, zombies left out."""
+    members = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, group = stat.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(group) == leader and state != "Z":
+            members.append(int(stat.parent.name))
+    return sorted(members)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "processes"),
+    [
+        ("one", [], 1),
+        ("two-ranks", ["--nproc", "2"], 3),
+        ("loader", ["--set", "data.workers=1"], 2),
+    ],
+)
+def test_ctrl_c_is_one_line_and_status_130(name, arguments, processes, place):
+    with training(place, name, *arguments) as run:
+        assert len(run.members) >= processes
+        os.killpg(run.process.pid, signal.SIGINT)
+        code, said, living = run.end()
+    assert code == 130, said
+    first, *progress, last = said.splitlines()
+    assert first.startswith("5 identities")
+    assert all(line.startswith("train: ") for line in progress)
+    assert last == "error: interrupted"
+    assert living == []
+
+
+def test_a_killed_rank_takes_the_others_down_and_the_run_goes_on_later(place):
+    with training(place, "killed", "--nproc", "2") as run:
+        os.kill(run.children()[1], signal.SIGKILL)
+        code, said, living = run.end()
+    assert code == 1, said
+    first, *progress, last, remedy = said.splitlines()
+    assert first.startswith("5 identities")
+    assert all(line.startswith("train: ") for line in progress)
+    assert last == "error: rank 1 was killed by SIGKILL"
+    assert "--resume" in remedy
+    assert living == []
+    with training(place, "killed", "--nproc", "2", "--resume") as run:
+        assert "going on from killed/checkpoints/step-" in run.errors.read_text()
+        os.kill(run.process.pid, signal.SIGTERM)
+        code, _, living = run.end()
+    assert code == 128 + signal.SIGTERM
+    assert living == []
+
+
+@pytest.mark.parametrize(
+    ("codes", "culprit"),
+    [
+        ([LOST_RANK, 1], 1),
+        ([LOST_RANK, -9], 1),
+        ([1, LOST_RANK, None], 0),
+        ([1, 1], 0),
+        ([0, LOST_RANK], 1),
+    ],
+)
+def test_the_rank_with_a_reason_of_its_own_is_the_one_that_failed(codes, culprit):
+    assert _culprit(codes) == culprit

@@ -1,0 +1,189 @@
+"""What a user can get wrong with `sf2 train`: one message, status 1 or 2, nothing left behind."""
+
+import json
+import os
+import shutil
+import sys
+
+import pytest
+
+from sf2cli.cli import main
+from sf2cli.training import start
+from tests.command import sf2, sf2_ranks
+from tests.pictures import files_below
+from tests.training.small import BATCH, RECIPE, STEPS, metrics_of, write_place
+
+TRAIN = ("train", "recipe.yaml", "--deepspeed", "ds.json")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a sound recipe, ds.json and set, and unsound ones beside them."""
+    folder = write_place(tmp_path_factory.mktemp("mistakes"))
+    (folder / "text.yaml").write_text("a: [")
+    (folder / "list.yaml").write_text("- a\n")
+    (folder / "unknown.yaml").write_text(RECIPE + "colour: red\n")
+    (folder / "accumulate.json").write_text('{"gradient_accumulation_steps": 2}')
+    (folder / "text.json").write_text("{")
+    (folder / "list.json").write_text("[]")
+    refused = {
+        "optimizer": {"optimizer": {"type": "Adam"}},
+        "fp16": {"fp16": {"enabled": True}},
+        "gradient_clipping": {"gradient_clipping": 1.0},
+        "offload_optimizer": {"zero_optimization": {"stage": 2, "offload_optimizer": {}}},
+        "unknown": {"colour": "red"},
+    }
+    for name, config in refused.items():
+        (folder / f"{name}.json").write_text(json.dumps(config))
+    for name in ("cut", "broken"):
+        shutil.copytree(folder / "set", folder / name)
+    shard = folder / "cut" / "set-000000.tar"
+    shard.write_bytes(shard.read_bytes()[:-1000])
+    (folder / "broken" / "manifest.json").write_text("{")
+    (folder / "run").mkdir()
+    (folder / "run" / "metrics.jsonl").write_text("")
+    (folder / "file").write_text("")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["none.yaml", "--deepspeed", "ds.json"], ["recipe none.yaml: no such file"]),
+        (["text.yaml", "--deepspeed", "ds.json"], ["recipe text.yaml: not YAML"]),
+        (["list.yaml", "--deepspeed", "ds.json"], ["list.yaml: expected a mapping", "found list"]),
+        (["unknown.yaml", "--deepspeed", "ds.json"], ["unknown field colour (found 'red')"]),
+        (["--set", "head.lambda=1.5"], ["head.lambda", "less than 1", "found 1.5"]),
+        (["--set", "backbone.name=none"], ["none", "sfnet4_bn"]),
+        (["recipe.yaml", "--deepspeed", "none.json"], ["--deepspeed none.json: no such file"]),
+        (["recipe.yaml", "--deepspeed", "text.json"], ["--deepspeed text.json: not JSON"]),
+        (["recipe.yaml", "--deepspeed", "list.json"], ["expected an object, found list"]),
+        (
+            ["recipe.yaml", "--deepspeed", "optimizer.json"],
+            ["optimizer: sf2 cannot", "`optimizer`"],
+        ),
+        (["recipe.yaml", "--deepspeed", "fp16.json"], ["fp16: sf2 cannot", "use bf16"]),
+        (
+            ["recipe.yaml", "--deepspeed", "gradient_clipping.json"],
+            ["gradient_clipping: sf2 cannot"],
+        ),
+        (
+            ["recipe.yaml", "--deepspeed", "offload_optimizer.json"],
+            [".offload_optimizer: sf2 cannot"],
+        ),
+        (["recipe.yaml", "--deepspeed", "unknown.json"], ["colour: sf2 cannot", "Remove it"]),
+        (["--nproc", "3"], [f"batch_size {BATCH} of the recipe does not divide by 3 ranks"]),
+        (
+            [
+                "recipe.yaml",
+                "--deepspeed",
+                "accumulate.json",
+                "--nproc",
+                "2",
+                "--set",
+                "batch_size=6",
+            ],
+            ["batch_size 6", "2 ranks x 2 accumulation steps"],
+        ),
+        (
+            ["recipe.yaml", "--deepspeed", "accumulate.json", "--set", "head.negatives=0.5"],
+            ["head.negatives is 0.5", "gradient_accumulation_steps is 2"],
+        ),
+        (["--set", "batch_size=32"], ["batch_size 32 is more than the 30 images of set"]),
+        (["--set", "data.shards=none"], ["none"]),
+        (["--set", "data.shards=cut"], ["set-000000.tar", "cut short"]),
+        (["--set", "data.shards=broken"], ["broken/manifest.json"]),
+        (["--out", "run"], ["run holds a run already", "--resume"]),
+        (["--resume"], ["--resume: no run in runs/tiny"]),
+        (["--out", "file/run"], ["run folder file/run", "file is not a folder"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_is_named_before_a_rank_starts(arguments, named, place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(start, "launch_ranks", None)
+    monkeypatch.setattr("sf2cli.training.world.join_world", None)
+    if arguments[0].startswith("--"):
+        arguments = ["recipe.yaml", "--deepspeed", "ds.json", *arguments]
+    before = files_below(place)
+    monkeypatch.setattr(sys, "argv", ["sf2", "train", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    out, err = capsys.readouterr()
+    assert (end.value.code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert err.count("error") == 1
+    for words in named:
+        assert words in err
+    assert files_below(place) == before
+
+
+@pytest.mark.parametrize("count", ["0", "two"])
+def test_a_wrong_number_of_ranks_is_wrong_usage(count, place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "argv", ["sf2", *TRAIN, "--nproc", count])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert "--nproc" in capsys.readouterr().err
+
+
+def test_nproc_under_a_launcher_is_refused(place):
+    env = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+    (done,) = sf2_ranks([env], *TRAIN, "--nproc", "2", cwd=place)
+    assert done.code == 1
+    assert done.err.startswith(
+        "error: --nproc 2 under a launcher that already made this rank 0 of 2"
+    )
+
+
+def test_a_folder_that_may_not_be_written_to_is_named(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    # The tests may run as root, whom no permission stops.
+    monkeypatch.setattr(os, "access", lambda _, mode: mode != os.W_OK)
+    monkeypatch.setattr(sys, "argv", ["sf2", *TRAIN])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 1
+    assert f"run folder runs/tiny: {place} may not be written to" in capsys.readouterr().err
+
+
+def test_a_full_disk_at_the_start_leaves_no_folder(place):
+    done = sf2(*TRAIN, "--out", "full", cwd=place, max_file_bytes=200)
+    assert done.code == 1, done.err
+    assert done.err == (
+        "error: full: cannot be written (File too large)\n"
+        "  Free disk space, or choose another folder with --out.\n"
+    )
+    assert not (place / "full").exists()
+
+
+@pytest.mark.parametrize(
+    ("limit", "refused"), [(2000, "head/rows-"), (5000, f"checkpoints/step-{STEPS:08d}: cannot")]
+)
+def test_a_full_disk_at_a_checkpoint_leaves_the_one_before(limit, refused, place):
+    run = place / f"full-{limit}"
+    settings = f"checkpoint.every_steps={STEPS - 1}", "backbone.embedding_size=64"
+    args = (*TRAIN, "--out", run, "--set", settings[0], "--set", settings[1])
+    assert sf2(*args, cwd=place).code == 0
+    shutil.rmtree(run / "checkpoints" / f"step-{STEPS:08d}")
+    latest = run / "checkpoints" / "latest"
+    latest.write_text(f"step-{STEPS - 1:08d}")
+    before = files_below(run / "checkpoints")
+    done = sf2(*args, "--resume", cwd=place, max_file_bytes=limit)
+    assert done.code == 1
+    assert "Traceback" not in done.err
+    assert refused in done.err.splitlines()[-2]
+    assert "Free disk space" in done.err.splitlines()[-1]
+    assert files_below(run / "checkpoints") == before
+
+
+def test_a_loss_that_is_no_number_names_the_step(place):
+    done = sf2(*TRAIN, "--out", "wild", "--set", "optimizer.lr=1e30", cwd=place)
+    assert done.code == 1
+    *_, message, remedy = done.err.splitlines()
+    steps = len(metrics_of(place / "wild"))
+    assert message.startswith("error: the loss is ")
+    assert f" at step {steps + 1} (learning rate " in message
+    assert "Lower optimizer.lr" in remedy
+    assert "Traceback" not in done.err

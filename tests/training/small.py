@@ -1,0 +1,41 @@
+"""A small recipe and packed set for runs of `sf2 train` that end in a second."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.pictures import noise, stored, write_set
+
+IDENTITIES, IMAGES, BATCH, STEPS = 5, 6, 8, 4
+CONFIGS = Path(__file__).parents[2] / "configs"
+RECIPE = f"""
+name: tiny
+batch_size: {BATCH}
+data: {{shards: set, image_size: 16, channels: 1}}
+backbone: {{name: sfnet4_bn, embedding_size: 8}}
+optimizer: {{lr: 0.01}}
+schedule: {{steps: {STEPS}}}
+"""
+
+
+def write_place(folder: Path) -> Path:
+    """A folder with recipe.yaml, the packed set it names, and ds.json."""
+    pictures = [stored(noise(16, 16, 1, seed)) for seed in range(IDENTITIES * IMAGES)]
+    write_set(folder / "set", [pictures[i::IDENTITIES] for i in range(IDENTITIES)])
+    (folder / "recipe.yaml").write_text(RECIPE)
+    (folder / "ds.json").write_text((CONFIGS / "ds_zero1.json").read_text())
+    return folder
+
+
+def metrics_of(run: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without what a clock measured."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    clocks = {"images_per_s", "data_wait"}
+    return [{k: v for k, v in json.loads(line).items() if k not in clocks} for line in lines]
+
+
+def losses_of(run: Path) -> list[float]:
+    """The loss of every step."""
+    return [line["loss"] for line in metrics_of(run)]
