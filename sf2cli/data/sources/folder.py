@@ -7,13 +7,20 @@ The name is that folder's path relative to the source: `photos/anna/1.jpg` is `a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sf2cli.data.sources.source import SourceIdentity
+from sf2cli.data.sources.source import (
+    SUFFIXES,
+    SourceIdentity,
+    SourceImage,
+    SourceImages,
+    checked_name,
+    ignored_only,
+    read_file,
+    shown_name,
+)
 from sf2cli.errors import Sf2Error
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".pnm", ".bmp", ".webp")
 
 
 class FolderSource:
@@ -27,8 +34,11 @@ class FolderSource:
 
     @property
     def description(self) -> dict[str, str]:
-        name = os.fsencode(self.root.absolute().name).decode("utf-8", "replace")
-        return {"kind": "folder", "name": name}
+        return {"kind": "folder", "name": shown_name(self.root)}
+
+    @property
+    def places(self) -> list[Path]:
+        return [self.root]
 
     def identities(self) -> Iterator[SourceIdentity]:
         """See `Source.identities`.
@@ -43,11 +53,11 @@ class FolderSource:
         loose, found = 0, False
         for identity in self._walk(self.root, "", frozenset()):
             if identity.name:
-                found = found or bool(identity.files)
+                found = found or len(identity.images) > 0
                 yield identity
             else:
-                loose = len(identity.files)
-                yield SourceIdentity("", self.root, (), identity.ignored + loose)
+                loose = len(identity.images)
+                yield ignored_only(identity.ignored + loose)
         if not found:
             raise Sf2Error(
                 f"SOURCE {self.root}: {loose} images, but none in a sub-folder of an identity"
@@ -79,22 +89,20 @@ class FolderSource:
             if is_folder and not base.startswith("."):
                 folders.append(base)
             elif not is_folder and base.lower().endswith(SUFFIXES) and not base.startswith("."):
-                files.append(_checked(base, folder))
+                files.append(checked_name(base, str(folder)))
             elif not is_folder:
                 ignored += 1
-        yield SourceIdentity(name, folder, tuple(files), ignored)
+        yield SourceIdentity(name, folder_images(name, folder, files), ignored)
         for base in folders:
             below = f"{name}/{base}" if name else base
-            yield from self._walk(folder / _checked(base, folder), below, parents | {here})
+            yield from self._walk(folder / checked_name(base, str(folder)), below, parents | {here})
 
 
-def _checked(base: str, folder: Path) -> str:
-    try:
-        base.encode("utf-8")
-    except UnicodeEncodeError:
-        raise Sf2Error(
-            f"SOURCE: in {str(folder)!r} the name {os.fsencode(base)!r} is not UTF-8", "Rename it."
-        ) from None
-    if "\n" in base:
-        raise Sf2Error(f"SOURCE: in {folder} the name {base!r} holds a line break", "Rename it.")
-    return base
+def folder_images(name: str, folder: Path, files: Sequence[str]) -> SourceImages:
+    """The images in `files` of `folder`, as those of the identity `name`."""
+
+    def image(file: str) -> SourceImage:
+        path = folder / file
+        return SourceImage(f"{name}/{file}", str(path), lambda: read_file(path))
+
+    return SourceImages(files, image)

@@ -2,20 +2,108 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from sf2cli.data.sources.archive import ArchiveSource
 from sf2cli.data.sources.att import AttSource
 from sf2cli.data.sources.folder import FolderSource
+from sf2cli.data.sources.image_list import ListSource
+from sf2cli.data.sources.recordio import RecordIoSource
+from sf2cli.data.sources.shard_samples import looks_like_shard
 from sf2cli.data.sources.source import Source
+from sf2cli.data.sources.webdataset import (
+    SameNames,
+    WebDatasetSource,
+    is_shard_folder,
+    names_shards,
+)
 from sf2cli.errors import Sf2Error
 
 
-def find_source(word: str) -> Source:
-    """The source that SOURCE names: `att`, or a folder (`./att` for a folder of that name).
+@dataclass(frozen=True)
+class SourceOptions:
+    """What is said of the source beside its name.
+
+    Args:
+        kind: one of KINDS; None looks at what is there.
+        images: the folder that a list's paths are relative to; None is the list's own.
+        same_names: what a name in several sets of shards means; None refuses it.
+    """
+
+    kind: str | None = None
+    images: Path | None = None
+    same_names: SameNames | None = None
+
+
+def find_source(word: str, options: SourceOptions) -> Source:
+    """The source that SOURCE names: `att`, a file or a folder (`./att` for one of that name).
 
     Raises:
-        Sf2Error: SOURCE is empty, as an unset variable of the shell leaves it.
+        Sf2Error: SOURCE is empty, as an unset variable of the shell leaves it, or an option does
+            not go with it.
     """
     if not word:
         raise Sf2Error("SOURCE '': no name", "Name a folder of images, or `att`.")
-    return AttSource() if word == "att" else FolderSource(Path(word))
+    kind = options.kind or _kind_of(word)
+    if options.images is not None and kind != "list":
+        raise Sf2Error(
+            f"--images {options.images}: SOURCE {word} is no list but of the kind {kind}",
+            "Leave --images out, or say --from list.",
+        )
+    if options.same_names is not None and kind != "webdataset":
+        raise Sf2Error(
+            f"--same-names {options.same_names}: SOURCE {word} is not several sets of shards but"
+            f" of the kind {kind}",
+            "Leave --same-names out.",
+        )
+    return _MAKERS[kind](word, options)
+
+
+def _kind_of(word: str) -> str:
+    path = Path(word)
+    if word == "att":
+        return "att"
+    if names_shards(word):
+        return "webdataset"
+    if os.path.isdir(path):
+        if os.path.isfile(path / "train.rec"):
+            return "recordio"
+        return "webdataset" if is_shard_folder(path) else "folder"
+    if path.suffix == ".rec" or path.name == "property":
+        return "recordio"
+    if path.suffix.lower() in (".lst", ".csv", ".tsv", ".txt"):
+        return "list"
+    if path.name.lower().endswith((".tar", ".tar.gz", ".tgz", ".zip")):
+        return "webdataset" if path.suffix == ".tar" and looks_like_shard(path) else "archive"
+    return "folder"
+
+
+def _att(word: str, options: SourceOptions) -> Source:
+    if word != "att":
+        raise Sf2Error(f"--from att: SOURCE {word} is not the word att", "Leave --from out.")
+    return AttSource()
+
+
+def _recordio(word: str, options: SourceOptions) -> Source:
+    path = Path(word)
+    if path.name == "property":
+        return RecordIoSource(path.with_name("train.rec"))
+    return RecordIoSource(path / "train.rec" if os.path.isdir(path) else path)
+
+
+def _list(word: str, options: SourceOptions) -> Source:
+    return ListSource(Path(word), options.images or Path(word).parent)
+
+
+_MAKERS: dict[str, Callable[[str, SourceOptions], Source]] = {
+    "folder": lambda word, _: FolderSource(Path(word)),
+    "att": _att,
+    "recordio": _recordio,
+    "list": _list,
+    "archive": lambda word, _: ArchiveSource(Path(word)),
+    "webdataset": lambda word, options: WebDatasetSource(word, options.same_names),
+}
+KINDS = tuple(_MAKERS)

