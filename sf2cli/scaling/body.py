@@ -53,8 +53,11 @@ class _Backbone:
     """fp32, momentum SGD, gradients averaged by DistributedDataParallel: no ZeRO."""
 
     def __init__(self, network: nn.Module, images: Tensor) -> None:
-        several = dist.is_initialized() and dist.get_world_size() > 1
-        self._network = nn.parallel.DistributedDataParallel(network) if several else network
+        self._network = network
+        if dist.is_initialized():
+            self._network = nn.parallel.DistributedDataParallel(
+                network, gradient_as_bucket_view=True
+            )
         self._images = images
         self._sgd = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
         self._outputs: Tensor | None = None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sf2cli import console
+from sf2cli.scaling.curves import curves
 from sf2cli.scaling.results import DEFINITIONS
 from sf2cli.scaling.store import write_whole
 from sf2cli.scaling.units import show_bytes, show_count, show_seconds
@@ -52,7 +53,7 @@ def show(rows: Sequence[Row], skipped: Sequence[str], title: str) -> None:
         )
     for line in skipped:
         console.result_text(line)
-    if len({row["num_ids"] for row in rows}) > 1:
+    if any(len(curve) > 1 for curve in curves(rows, "step_s").values()):
         _show_plots(rows)
 
 
@@ -125,7 +126,6 @@ def _csv(rows: Sequence[Row]) -> str:
 
 
 def _show_plots(rows: Sequence[Row]) -> None:
-    from sf2cli.scaling.curves import curves
     from sf2cli.scaling.terminal_plot import log_plot
 
     for column, title, show_y in (
