@@ -6,8 +6,11 @@ line about each, and imports the module behind a name on first use.
 
 from __future__ import annotations
 
+import atexit
 import importlib
-from typing import Any
+import os
+import sys
+from typing import Any, NoReturn
 
 import click
 
@@ -69,8 +72,22 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Console entry."""
-    cli.main()
+    """Console entry; ends the process."""
+    try:
+        cli.main()
+    except SystemExit as ending:
+        if "deepspeed" not in sys.modules:
+            raise
+        _end_with_threads(int(ending.code or 0))
+
+
+def _end_with_threads(status: int) -> NoReturn:
+    """End without tearing the interpreter down, which now and then aborts a run that is done:
+    "terminate called without an active exception", from a thread that outlives its owner."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def iresnet(blocks: tuple[int, ...], channels: int = 3, size: int = 112, d: int 
     return {**shapes, "fc.weight": (d, 512 * (size // 16) ** 2), "fc.bias": (d,)}
 
 
-def sfnet(blocks: tuple[int, ...], batch_norm: bool) -> Shapes:
+def sfnet(blocks: tuple[int, ...], batch_norm: bool, widths: tuple[int, ...] = STAGES) -> Shapes:
     shapes: Shapes = {}
     inputs = 3
 
@@ -56,7 +56,7 @@ def sfnet(blocks: tuple[int, ...], batch_norm: bool) -> Shapes:
         else:
             shapes[f"{name}.conv{number}.bias"] = (width,)
 
-    for stage, (width, count) in enumerate(zip(STAGES, blocks, strict=True), start=1):
+    for stage, (width, count) in enumerate(zip(widths, blocks, strict=True), start=1):
         conv(f"layer{stage}.0", "1" if batch_norm else "", inputs, width)
         for block in range(1, count + 1):
             conv(f"layer{stage}.{block}", "1", width, width)
@@ -64,7 +64,7 @@ def sfnet(blocks: tuple[int, ...], batch_norm: bool) -> Shapes:
         inputs = width
     if batch_norm:
         shapes |= norm("features", 512)
-    return {**shapes, "fc.weight": (512, 512 * 49), "fc.bias": (512,)}
+    return {**shapes, "fc.weight": (512, widths[-1] * 49), "fc.bias": (512,)}
 
 
 def mobilefacenet() -> Shapes:
@@ -111,6 +111,7 @@ EXPECTED = {
     "sfnet20_bn": sfnet((1, 2, 4, 1), batch_norm=True),
     "sfnet36_bn": sfnet((2, 4, 8, 2), batch_norm=True),
     "sfnet64_bn": sfnet((3, 8, 16, 3), batch_norm=True),
+    "sfnet4_slim_bn": sfnet((0, 0, 0, 0), batch_norm=True, widths=(16, 32, 64, 128)),
     "mobilefacenet": mobilefacenet(),
 }
 

@@ -31,6 +31,7 @@ PARAMETERS = {
     "sfnet20_bn": 24_506_688,
     "sfnet36_bn": 34_614_848,
     "sfnet64_bn": 50_036_544,
+    "sfnet4_slim_bn": 3_310_480,
     "mobilefacenet": 2_059_520,
 }
 

@@ -152,7 +152,7 @@ def test_measured_reported_and_resumed(sf2, tmp_path, monkeypatch):
 
     monkeypatch.setattr(lab, "run_job", count)
     code, out, err = sf2(*arguments)
-    assert code == 1
+    assert code == 130
     assert "plan for 2,000 identities" in err
     assert not (out_folder / "scale.json").exists()
     assert len(list((out_folder / "points").iterdir())) == 4
