@@ -58,11 +58,17 @@ class HeadRecipe(_Section):
     lam: float = Field(0.7, gt=0, lt=1, alias="lambda")
     r: float = Field(40.0, gt=0)
     m: float = Field(0.4, ge=0)
-    t: float = Field(3.0, gt=0)
+    t: float = Field(3.0, ge=1)
     gradient: Literal["full", "detached"] = "full"
     loss_weight: float = Field(10.0, gt=0)
     storage: Literal["fp32", "bf16"] = "fp32"
     negatives: Literal["all"] | Annotated[float, Field(gt=0, le=1)] = "all"
+
+    @model_validator(mode="after")
+    def _margin_fits(self) -> HeadRecipe:
+        if self.variant == "M" and self.m < 1:
+            raise ValueError(f"m is {self.m}; variant M takes a factor of 1 or more, as 1.7")
+        return self
 
 
 class OptimizerRecipe(_Section):
@@ -133,7 +139,7 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
         ) from None
     except (OSError, UnicodeDecodeError) as failure:
         raise Sf2Error(f"recipe {path}: cannot be read ({failure})") from None
-    except yaml.YAMLError as failure:
+    except (yaml.YAMLError, ValueError, RecursionError) as failure:
         raise Sf2Error(f"recipe {path}: not YAML: {' '.join(str(failure).split())}") from None
     if not isinstance(tree, dict):
         raise Sf2Error(
@@ -163,7 +169,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
             raise Sf2Error(f"--set {override}: {section} is not a section of the recipe")
     try:
         tree[field] = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise Sf2Error(f"--set {override}: the value is not YAML") from None
 
 

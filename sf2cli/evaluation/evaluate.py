@@ -78,7 +78,10 @@ def _evaluate(pairs: PairSet, model: nn.Module, card: ModelCard) -> Result:
         scores = _cosines(pairs, rows, name)
         split = SortedScores.of(scores, pairs.issame)
         scored[name] = Scored(scores, split, measure(pairs, scores, split, folds))
-    return Result(pairs, scored, limits(pairs, scored[MODEL].found, folds))
+    notes = limits(pairs, scored[MODEL].found, folds)
+    if pairs.data_sha256 == card.training.get("manifest_sha256"):
+        notes.insert(0, "The model was trained on this very set: this says nothing of new people.")
+    return Result(pairs, scored, notes)
 
 
 def _cosines(pairs: PairSet, rows: Rows, name: str) -> Scores:

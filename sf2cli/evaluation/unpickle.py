@@ -1,6 +1,6 @@
 """Unpickling of image lists without trust.
 
-A pickle runs whatever callables it names. Here it may name only the eight that numpy arrays, numpy
+A pickle runs whatever callables it names. Here it may name only the nine that numpy arrays, numpy
 scalars and Python-2 strings need, and even those are answered by stand-ins that hold bytes: no
 code of numpy runs on what the file says, nothing can be imported, and no class is handed out.
 """

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -62,13 +63,14 @@ def load() -> ctypes.CDLL:
     compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
     if compiler is None:
         raise BuildError("no C++ compiler (c++, g++ or $CXX)")
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sf2"
-    path = folder / f"kernels-{_identity(compiler)}.so"
     try:
+        # Path.home() has no answer for a user without a home.
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sf2"
+        path = folder / f"kernels-{_identity(compiler)}.so"
         if not path.exists():
             _build(compiler, path)
         library = ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError) as failure:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as failure:
         raise BuildError(f"{compiler} did not build the head's kernels: {failure}") from None
     library.sf2_negatives.argtypes = [ctypes.POINTER(Negatives), *[ctypes.c_int] * 3]
     library.sf2_update.argtypes = [ctypes.POINTER(Update), *[ctypes.c_int] * 2]
@@ -80,7 +82,7 @@ def _build(compiler: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         built = Path(folder) / path.name
-        command = [compiler, *_FLAGS, str(SOURCE), "-o", str(built)]
+        command = [*shlex.split(compiler), *_FLAGS, str(SOURCE), "-o", str(built)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
         if done.returncode:
             last = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
@@ -91,7 +93,7 @@ def _build(compiler: str, path: Path) -> None:
 def _identity(compiler: str) -> str:
     """A name for source, flags, compiler and processor: a home may be shared by unlike hosts."""
     version = subprocess.run(
-        [compiler, "--version"], capture_output=True, text=True, timeout=_TIMEOUT_S
+        [*shlex.split(compiler), "--version"], capture_output=True, text=True, timeout=_TIMEOUT_S
     ).stdout
     processor = platform.machine()
     info = Path("/proc/cpuinfo")

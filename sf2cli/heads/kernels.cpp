@@ -194,7 +194,8 @@ void update(const Update& a) {
                     square += raw[j] * raw[j];
                 }
             }
-            const float inverse = 1.0f / std::fmax(std::sqrt(square), 1e-12f);
+            const float norm = std::sqrt(square);
+            const float inverse = 1.0f / (norm < 1e-12f ? 1e-12f : norm);
             const uint32_t row_seed = mix(mix(static_cast<uint32_t>(a.first + i)) ^ a.seed);
 #pragma omp simd
             for (int64_t j = 0; j < width; ++j) {

@@ -18,7 +18,7 @@ from sf2cli.heads.rounding import noise, stochastic_bfloat16
 from sf2cli.heads.sphereface2 import SphereFace2
 
 _COMPILED_EXPONENTS = (1, 2, 3, 4)
-_COMPILED_DTYPES = (torch.float32, torch.bfloat16)
+_COMPILED_DTYPES = {torch.float32, torch.bfloat16}
 
 
 class Targets(NamedTuple):
@@ -85,7 +85,8 @@ class Kernels(Protocol):
 class TorchKernels:
     """The kernels in plain torch, on any device and also in float64."""
 
-    name = "torch"
+    def __init__(self, name: str = "torch") -> None:
+        self.name = name
 
     def negatives(
         self,
@@ -127,9 +128,8 @@ class TorchKernels:
 class TorchCompiledKernels(TorchKernels):
     """The same functions through torch.compile, for devices other than a CPU."""
 
-    name = "torch.compile"
-
     def __init__(self) -> None:
+        super().__init__("torch.compile")
         self.negatives = torch.compile(super().negatives)  # type: ignore[method-assign]
         self.update = torch.compile(super().update)  # type: ignore[method-assign]
 
@@ -185,16 +185,18 @@ class CppKernels:
         )
 
 
-def choose_kernels(device: torch.device, dtype: torch.dtype, hp: SphereFace2) -> Kernels:
-    """The fastest kernels that serve a head on `device` with rows of `dtype`."""
+def choose_kernels(
+    device: torch.device, dtype: torch.dtype, products: torch.dtype, hp: SphereFace2
+) -> Kernels:
+    """The fastest kernels for a head on `device` with rows and matrix products of those types."""
     if device.type != "cpu":
         return TorchCompiledKernels()
-    if dtype not in _COMPILED_DTYPES or hp.t not in _COMPILED_EXPONENTS:
+    if not {dtype, products} <= _COMPILED_DTYPES or hp.t not in _COMPILED_EXPONENTS:
         return TorchKernels()
     try:
         return CppKernels()
-    except compiled.BuildError:
-        return TorchKernels()
+    except compiled.BuildError as failure:
+        return TorchKernels(f"torch, slow: {failure}")
 
 
 def _pointer(tensor: Tensor | None) -> int | None:

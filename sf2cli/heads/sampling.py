@@ -41,6 +41,6 @@ def sampled_tiles(
         within = positives[(positives >= stretch.start) & (positives < stretch.stop)]
         taking_part[within - stretch.start] = True
         chosen = taking_part.nonzero().squeeze(1)
-        index = (chosen + stretch.start).to(weight.device)
-        row_weight = (drawn[chosen] * (rows / count)).to(weight.device, exact)
+        index = (chosen + stretch.start).to(weight.device, non_blocking=True)
+        row_weight = (drawn[chosen] * (rows / count)).to(weight.device, exact, non_blocking=True)
         yield Tile(index, stretch.start, weight[index], row_weight)

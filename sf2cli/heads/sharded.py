@@ -97,6 +97,8 @@ class ShardedHead(nn.Module):
             raise ValueError(f"tile_size is {tile_size}; expected 1 or more")
         if dtype not in DTYPES:
             raise ValueError(f"dtype is {dtype}; expected float32, bfloat16 or float64")
+        if products not in (None, "fastest", torch.float32, torch.bfloat16, dtype):
+            raise ValueError(f"products is {products}; expected float32, bfloat16 or fastest")
         if not 0 < negatives <= 1:
             raise ValueError(f"negatives is {negatives}; expected a share in (0, 1]")
         self.hp = hp
@@ -111,7 +113,7 @@ class ShardedHead(nn.Module):
         else:
             chosen = products or dtype
         self.products: torch.dtype = chosen
-        self.kernels = choose_kernels(device, dtype, hp)
+        self.kernels = choose_kernels(device, dtype, self.products, hp)
         shard = torch.empty(
             self.partition.size(self.ranks.rank), embedding_size, device=device, dtype=dtype
         )
@@ -201,18 +203,18 @@ class ShardedHead(nn.Module):
             ids = gather_labels(self.ranks, labels, self.num_classes, device)
         with torch.autocast(device.type, enabled=False):
             unit = F.normalize(features.to(self.bias.dtype))
-        with phase("communication"):
-            everyone = self.ranks.gather(unit.detach())
-        shard = shard_pass(
-            Batch(everyone, ids - self.start, self.hp.loss_weight / len(everyone)),
-            self.weight.detach(),
-            self.bias.detach(),
-            self.hp,
-            self._tiles(len(everyone), ids - self.start, draw),
-            consume,
-            kernels=self.kernels,
-            products=self.products,
-        )
+            with phase("communication"):
+                everyone = self.ranks.gather(unit.detach())
+            shard = shard_pass(
+                Batch(everyone, ids - self.start, self.hp.loss_weight / len(everyone)),
+                self.weight.detach(),
+                self.bias.detach(),
+                self.hp,
+                self._tiles(len(everyone), ids - self.start, draw),
+                consume,
+                kernels=self.kernels,
+                products=self.products,
+            )
         with phase("communication"):
             sums = self.ranks.sum_(shard.sums).to(unit.dtype)
             grad_unit = self.ranks.sum_and_scatter(shard.grad_features)

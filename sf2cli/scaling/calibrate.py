@@ -8,6 +8,7 @@ collectives. All ranks measure at the same time, so that they share the machine 
 from __future__ import annotations
 
 import functools
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -148,7 +149,9 @@ def _dispatch_seconds(kind: HeadKind, workload: Workload, device: torch.device) 
     one, many = (
         _small_step_seconds(kind, tiny, device, _SMALL_ROWS // tiles) for tiles in (1, _SMALL_ROWS)
     )
-    return max(0.0, many - one) / (_SMALL_ROWS - 1)
+    # Drawn rows come in stretches as long as it takes to draw one.
+    tiles = math.ceil(_SMALL_ROWS / max(1, round(1 / kind.rate)))
+    return max(0.0, many - one) / max(1, tiles - 1)
 
 
 def _fixed_seconds(kind: HeadKind, workload: Workload, device: torch.device, rates: Rates) -> float:

@@ -75,6 +75,8 @@ def run_job(
 
 def _start(folder: Path, rank: int, threads: int) -> subprocess.Popen[bytes]:
     env = {**os.environ, "RANK": str(rank), "OMP_NUM_THREADS": str(threads)}
+    # `python -m` would look for modules in the user's folder first.
+    env.setdefault("PYTHONSAFEPATH", "1")
     with (folder / f"rank-{rank}.log").open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "sf2cli.scaling.rank", str(folder)],

@@ -38,11 +38,12 @@ def profile_phases(
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds = time.perf_counter() - began
-    where = DeviceType.CUDA if device.type == "cuda" else DeviceType.CPU
+    cuda = device.type == "cuda"
+    # The host's events carry the labels; on CUDA each knows the time of what it launched.
     spans = [
-        (event.name, event.time_range.elapsed_us() * 1e-6)
+        (event.name, (event.device_time_total if cuda else event.time_range.elapsed_us()) * 1e-6)
         for event in profiler.events()
-        if event.device_type == where
+        if event.device_type == DeviceType.CPU
     ]
     labelled = any(name in _LABELS for name, _ in spans)
     found = dict.fromkeys(PHASES, 0.0)

@@ -49,13 +49,19 @@ def save_checkpoint(
     """Write checkpoint `state.step` into `folder`; collective. Returns its path.
 
     Raises:
-        Sf2Error: the disk is full or not writable; nothing but this checkpoint is lost. Raised on
-            every rank.
+        Sf2Error: the disk is full or not writable, or a weight is not finite; nothing but this
+            checkpoint is lost. Raised on every rank.
     """
     final = folder / f"step-{state.step:08d}"
     partial = folder / f".{final.name}-partial"
     weights = gather_weights(engine.deepspeed)
     momentum = gather_momentum(engine.deepspeed)
+    wrong = [name for name, value in weights.items() if not value.isfinite().all()]
+    if wrong:
+        raise Sf2Error(
+            f"checkpoint {final}: not saved, for {wrong[0]} is not finite",
+            "Lower optimizer.lr or head.loss_weight; an earlier checkpoint goes on with --resume.",
+        )
     first = dist.get_rank() == 0
     try:
         with _all_or_none(final, engine):
@@ -70,15 +76,27 @@ def save_checkpoint(
                 save_file(weights, partial / "backbone.safetensors")
                 save_file(momentum, partial / "momentum.safetensors")
                 write_text(partial / "state.json", state.model_dump_json(indent=2))
+                for path in (*partial.glob("*.safetensors"), partial):
+                    _sync(path)
                 if final.exists():
                     shutil.rmtree(final)
                 partial.rename(final)
+                _sync(folder)
                 write_text(folder / _LATEST, final.name)
     except Sf2Error:
         if first:
             shutil.rmtree(partial, ignore_errors=True)
         raise
     return final
+
+
+def _sync(path: Path) -> None:
+    """Through to the disk: after a power cut `latest` must not name an empty checkpoint."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

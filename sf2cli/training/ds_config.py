@@ -33,7 +33,8 @@ _ZERO_KEYS = {
     "stage3_prefetch_bucket_size",
     "sub_group_size",
 }
-_PASSED_ON = {"wall_clock_breakdown", "communication_data_type", "prescale_gradients"}
+_PASSED_ON = {"communication_data_type", "prescale_gradients"}
+_COMMUNICATION_TYPES = ("fp32", "fp16", "bf16")
 _REFUSED = {
     "optimizer": "the optimiser of backbone and head is the recipe's `optimizer` section",
     "scheduler": "the learning rate is the recipe's `schedule` section",
@@ -56,7 +57,7 @@ def load_ds_config(path: Path) -> dict[str, Any]:
         ) from None
     except (OSError, UnicodeDecodeError) as failure:
         raise Sf2Error(f"--deepspeed {path}: cannot be read ({failure})") from None
-    except json.JSONDecodeError as failure:
+    except (ValueError, RecursionError) as failure:
         raise Sf2Error(f"--deepspeed {path}: not JSON ({failure})") from None
     if not isinstance(config, dict):
         raise Sf2Error(f"--deepspeed {path}: expected an object, found {type(config).__name__}")
@@ -84,6 +85,18 @@ def _refuse_unhonoured(path: Path, config: dict[str, Any]) -> None:
         raise Sf2Error(f"--deepspeed {path}: zero_optimization: expected an object, found {zero!r}")
     for key in sorted(set(zero) - _ZERO_KEYS):
         raise Sf2Error(f"--deepspeed {path}: zero_optimization.{key}: sf2 cannot honour it")
+    for key, value in zero.items():
+        if value != "auto" and not (isinstance(value, (bool, int, float)) and value >= 0):
+            raise Sf2Error(
+                f"--deepspeed {path}: zero_optimization.{key}: expected a number, true or false,"
+                f" found {value!r}"
+            )
+    communication = config.get("communication_data_type", "fp32")
+    if communication not in _COMMUNICATION_TYPES:
+        raise Sf2Error(
+            f"--deepspeed {path}: communication_data_type: expected"
+            f" {', '.join(_COMMUNICATION_TYPES)}, found {communication!r}"
+        )
     stage = zero.get("stage", 0)
     if isinstance(stage, bool) or stage not in (0, 1, 2, 3):
         raise Sf2Error(
@@ -104,7 +117,7 @@ def fill_ds_config(
     Raises:
         Sf2Error: numbers that contradict the recipe or do not divide.
     """
-    filled = {key: value for key, value in config.items() if key != "bf16"}
+    filled = {k: value for k, value in config.items() if k != "bf16" and k not in _REFUSED}
     accumulation = _number(config, "gradient_accumulation_steps", 1, path)
     _agree(config, "train_batch_size", recipe.batch_size, "the recipe's batch_size", path)
     if recipe.batch_size % (world_size * accumulation):

@@ -35,8 +35,9 @@ def launch_ranks(nproc: int, arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, _exit_on_signal)
     with tempfile.TemporaryDirectory(prefix="sf2-ranks-") as folder:
         logs = [Path(folder) / f"rank-{rank}.log" for rank in range(nproc)]
-        ranks = _start(nproc, arguments, logs)
+        ranks: list[subprocess.Popen[bytes]] = []
         try:
+            _start(ranks, nproc, arguments, logs)
             failed = _wait(ranks)
             _stop(ranks)
         except KeyboardInterrupt:
@@ -54,12 +55,14 @@ def _exit_on_signal(number: int, _: object) -> None:
 
 
 def _start(
-    nproc: int, arguments: Sequence[str], logs: Sequence[Path]
-) -> list[subprocess.Popen[bytes]]:
+    ranks: list[subprocess.Popen[bytes]], nproc: int, arguments: Sequence[str], logs: Sequence[Path]
+) -> None:
+    """Add the ranks to `ranks` as they start: a signal may come between two of them."""
     common = dict(os.environ)
+    # `python -m` would look for modules in the user's folder first.
+    common.setdefault("PYTHONSAFEPATH", "1")
     common.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()), WORLD_SIZE=str(nproc))
     common.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // nproc)))
-    ranks = []
     for rank in range(nproc):
         command = [sys.executable, "-m", "sf2cli.cli", *arguments]
         env = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
@@ -68,7 +71,6 @@ def _start(
         else:
             with logs[rank].open("wb") as log:
                 ranks.append(subprocess.Popen(command, env=env, stdout=log, stderr=log))
-    return ranks
 
 
 def _wait(ranks: Sequence[subprocess.Popen[bytes]]) -> int | None:

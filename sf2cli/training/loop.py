@@ -112,7 +112,14 @@ class Run:
     def _engine(self, world: World, checkpoint: Path | None) -> TrainingEngine:
         backbone = new_backbone(self.recipe)
         if checkpoint:
-            backbone.load_state_dict(read_weights(checkpoint))
+            try:
+                backbone.load_state_dict(read_weights(checkpoint))
+            except RuntimeError as failure:
+                raise Sf2Error(
+                    f"--resume: {checkpoint} is not of this recipe's backbone"
+                    f" ({' '.join(str(failure).split())[:200]})",
+                    f"Take backbone and image size from {self.folder / 'recipe.yaml'}.",
+                ) from None
         engine = TrainingEngine(
             self.recipe, backbone, self.ds_config, world, self.packed.manifest.num_identities
         )

@@ -78,10 +78,10 @@ def test_bfloat16_learns_100_thousand_identities():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("momentum", [0.9, 0.0])
-def test_a_saved_head_goes_on_as_it_would_have(tmp_path, dtype, momentum):
+@pytest.mark.parametrize(("momentum", "negatives"), [(0.9, 1.0), (0.0, 1.0), (0.9, 0.3)])
+def test_a_saved_head_goes_on_as_it_would_have(tmp_path, dtype, momentum, negatives):
     def new():
-        head = ShardedHead(50, 16, HP, dtype=dtype, seed=3)
+        head = ShardedHead(50, 16, HP, dtype=dtype, seed=3, negatives=negatives)
         return head, HeadSGD(head, 0.1, momentum=momentum)
 
     def take_step(sgd):
