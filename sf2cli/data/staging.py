@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from sf2cli import console
-from sf2cli.data.manifest import MANIFEST_NAME
+from sf2cli.data.manifest import INDEX_NAME, MANIFEST_NAME, SOURCES_NAME
 from sf2cli.errors import Sf2Error
 
 
@@ -66,11 +66,23 @@ def _check_free(target: Path, overwrite: bool) -> None:
             f"OUT {target} exists and is not a packed set: --overwrite leaves it alone",
             "Choose another name, or remove it yourself.",
         )
+    foreign = sorted({path.name for path in target.iterdir()} - _names_of_set(target))
+    if foreign:
+        raise Sf2Error(
+            f"OUT {target} also holds {foreign[0]}, which is not of the set: --overwrite leaves it"
+            " alone",
+            "Move that away, or choose another name.",
+        )
 
 
 def _warn_of_leftovers(target: Path) -> None:
     for path in target.parent.glob(f".{glob.escape(target.name)}.partial-*"):
         console.warn(f"{path} is of a packing that was killed, or that still runs")
+
+
+def _names_of_set(folder: Path) -> set[str]:
+    shards = {path.name for path in folder.glob("*.tar") if path.is_file()}
+    return {MANIFEST_NAME, INDEX_NAME, SOURCES_NAME, *shards}
 
 
 def _beside(target: Path, what: str) -> Path:

@@ -8,6 +8,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from sf2cli.training.checkpoint import (
     write_text,
 )
 from sf2cli.training.engine import TrainingEngine, new_backbone
+from sf2cli.training.lock import locked
 from sf2cli.training.schedule import lr_factor
 from sf2cli.training.world import World
 
@@ -71,19 +73,22 @@ class Run:
         checkpoint = latest_checkpoint(self.checkpoints) if resume else None
         start = self._state_of(checkpoint).step if checkpoint else 0
         engine = self._engine(world, checkpoint)
-        if world.rank == 0:
-            self._open_folder(start)
-        dist.barrier()
-        if checkpoint:
-            console.info(f"going on from {checkpoint} (step {start} of {total})")
-        console.info(
-            f"{self.packed.manifest.num_identities} identities, {len(self.packed)} images,"
-            f" {total} steps of {recipe.batch_size} on {world.size} rank(s), ZeRO"
-            f" {self.ds_config.get('zero_optimization', {}).get('stage', 0)}, {recipe.precision};"
-            f" {_describe(engine.head)}"
-        )
-        summary = self._steps(engine, loader, world, start, total)
-        return self._finish(engine, world, summary)
+        with ExitStack() as held:
+            if world.rank == 0:
+                self._open_folder(start, held)
+            dist.barrier()
+            if checkpoint:
+                console.info(f"going on from {checkpoint} (step {start} of {total})")
+            elif resume:
+                console.info("no checkpoint was written yet: starting over")
+            console.info(
+                f"{self.packed.manifest.num_identities} identities, {len(self.packed)} images,"
+                f" {total} steps of {recipe.batch_size} on {world.size} rank(s), ZeRO"
+                f" {self.ds_config.get('zero_optimization', {}).get('stage', 0)},"
+                f" {recipe.precision}; {_describe(engine.head)}"
+            )
+            summary = self._steps(engine, loader, world, start, total)
+            return self._finish(engine, world, summary)
 
     def _loader(self, world: World) -> TrainLoader:
         data = self.recipe.data
@@ -127,9 +132,11 @@ class Run:
             restore_optimizers_and_head(checkpoint, engine)
         return engine
 
-    def _open_folder(self, start: int) -> None:
+    def _open_folder(self, start: int, held: ExitStack) -> None:
         new = not self.folder.exists()
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(self.folder))
             self._write_settings(start)
         except OSError as failure:
             if new:
@@ -143,7 +150,6 @@ class Run:
         )
 
     def _write_settings(self, start: int) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.folder / "recipe.yaml", dump_recipe(self.recipe))
         write_text(self.folder / "ds.json", json.dumps(self.ds_config, indent=2) + "\n")
         kept = ""

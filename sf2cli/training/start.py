@@ -13,7 +13,7 @@ from sf2cli.data.packed import PackedSet
 from sf2cli.errors import Sf2Error
 from sf2cli.recipe import Recipe, load_recipe
 from sf2cli.training.ds_config import fill_ds_config, load_ds_config
-from sf2cli.training.launch import LOST_RANK, launch_ranks
+from sf2cli.training.launch import LOST_RANK, end_with_parent, launch_ranks
 from sf2cli.training.place import Place, read_place
 
 # Set in the ranks that --nproc starts, which see the same command line as their parent.
@@ -55,8 +55,10 @@ def train(
     folder = out or Path("runs") / recipe.name
     if not launched or (place and place.rank == 0):
         _check_folder(folder, resume)
+    if launched:
+        end_with_parent()
     if nproc and nproc > 1 and not launched:
-        _check_backbone(recipe)
+        _check_backbone(recipe, filled)
         os.environ[_LAUNCHED] = "1"
         sys.exit(launch_ranks(nproc, argv))
     if place and place.rank > 0:
@@ -65,7 +67,7 @@ def train(
     from sf2cli.training.loop import Run
     from sf2cli.training.world import is_lost_rank, join_world, leave_world
 
-    _check_backbone(recipe)
+    _check_backbone(recipe, filled)
     try:
         world = join_world(place)
         summary = Run(folder, recipe, filled, packed).train(world, resume)
@@ -130,7 +132,15 @@ def _check_folder(folder: Path, resume: bool) -> None:
         latest_checkpoint(folder / "checkpoints")
 
 
-def _check_backbone(recipe: Recipe) -> None:
+def _check_backbone(recipe: Recipe, filled: dict[str, Any]) -> None:
+    from torch.nn.modules.batchnorm import _BatchNorm
+
     from sf2cli.training.engine import new_backbone
 
-    new_backbone(recipe)
+    normed = any(isinstance(module, _BatchNorm) for module in new_backbone(recipe).modules())
+    if normed and filled["train_micro_batch_size_per_gpu"] == 1:
+        raise Sf2Error(
+            f"batch_size {recipe.batch_size} leaves 1 image a rank and step; the BatchNorm of"
+            f" {recipe.backbone.name} needs 2",
+            "Raise batch_size, or take fewer ranks or accumulation steps.",
+        )

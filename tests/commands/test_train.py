@@ -43,12 +43,13 @@ def two_ranks():
     return [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
 
 
-def slurm_ranks():
-    """What srun sets for two tasks of job 7."""
-    common = {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_LAUNCH_NODE_IPADDR": "127.0.0.1"}
+def slurm_ranks(tasks=2):
+    """What srun sets for the tasks of a job."""
+    common = {"SLURM_STEP_ID": "0", "SLURM_LAUNCH_NODE_IPADDR": "127.0.0.1"}
+    common["SLURM_NTASKS"] = str(tasks)
     # The job's number makes the port; a free one is asked of the system.
     common["SLURM_JOB_ID"] = str(int(free_port()) - 20000)
-    return [{**common, "SLURM_PROCID": str(r), "SLURM_LOCALID": str(r)} for r in range(2)]
+    return [{**common, "SLURM_PROCID": str(r), "SLURM_LOCALID": str(r)} for r in range(tasks)]
 
 
 def typed(*words, cwd):
@@ -170,6 +171,31 @@ def test_a_run_goes_on_with_another_number_of_ranks(long_run, place):
     assert done.code == 0, done.err
     assert metrics_of(copy)[:RESUMED_FROM] == metrics_of(run)[:RESUMED_FROM]
     assert [line["step"] for line in metrics_of(copy)] == [*range(1, RESUMED_STEPS + 1)]
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_momentum_goes_on_with_another_number_of_ranks(ranks, place):
+    # Without BatchNorm a step is the same on any number of ranks.
+    args = (*TRAIN, "--set", "backbone.name=sfnet4", "--set", "batch_size=6")
+    args = (*args, "--set", f"checkpoint.every_steps={RESUMED_FROM}")
+    args = (*args, "--set", f"schedule.steps={RESUMED_STEPS}")
+    whole = f"whole-{ranks}"
+    first, _ = sf2_ranks(two_ranks(), *args, "--out", whole, cwd=place)
+    assert first.code == 0, first.err
+    copy = stopped(place / whole, f"on-{ranks}")
+    envs = [{}] if ranks == 1 else slurm_ranks(ranks)
+    for done in sf2_ranks(envs, *args, "--out", copy, "--resume", cwd=place):
+        assert done.code == 0, done.err
+    assert losses_of(copy) == pytest.approx(losses_of(place / whole), rel=1e-4)
+
+
+def test_another_backbone_does_not_go_on(long_run, place):
+    run, args = long_run
+    copy = stopped(run, "wider")
+    wider = ("--set", "backbone.embedding_size=16")
+    done = sf2(*args, *wider, "--out", copy, "--resume", cwd=place)
+    assert done.code == 1
+    assert "step-00000002 is not of this recipe's backbone" in done.err
 
 
 def test_a_finished_run_has_nothing_left_to_do(long_run, place):

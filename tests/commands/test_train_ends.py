@@ -121,6 +121,16 @@ def test_a_killed_rank_takes_the_others_down_and_the_run_goes_on_later(place):
     assert living == []
 
 
+def test_ranks_die_with_the_process_that_launched_them(place):
+    with training(place, "orphans", "--nproc", "2") as run:
+        run.process.kill()
+        run.process.wait()
+        deadline = time.monotonic() + DEADLINE_S
+        while group_of(run.process.pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert group_of(run.process.pid) == []
+
+
 @pytest.mark.parametrize(
     ("codes", "culprit"),
     [

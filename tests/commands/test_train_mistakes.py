@@ -10,6 +10,7 @@ import pytest
 
 from sf2cli.cli import main
 from sf2cli.training import start
+from sf2cli.training.lock import locked
 from tests.command import sf2, sf2_ranks
 from tests.pictures import files_below
 from tests.training.small import BATCH, CONFIGS, RECIPE, STEPS, metrics_of, write_place
@@ -33,6 +34,8 @@ def place(tmp_path_factory):
         "gradient_clipping": {"gradient_clipping": 1.0},
         "offload_optimizer": {"zero_optimization": {"stage": 2, "offload_optimizer": {}}},
         "unknown": {"colour": "red"},
+        "bucket": {"zero_optimization": {"stage": 2, "reduce_bucket_size": "big"}},
+        "communication": {"communication_data_type": "fp8"},
     }
     for name, config in refused.items():
         (folder / f"{name}.json").write_text(json.dumps(config))
@@ -55,6 +58,18 @@ def place(tmp_path_factory):
         (["list.yaml", "--deepspeed", "ds.json"], ["list.yaml: expected a mapping", "found list"]),
         (["unknown.yaml", "--deepspeed", "ds.json"], ["unknown field colour (found 'red')"]),
         (["--set", "head.lambda=1.5"], ["head.lambda", "less than 1", "found 1.5"]),
+        (["--set", "batch_size=1"], ["batch_size 1 leaves 1 image", "sfnet4_bn needs 2"]),
+        (["--set", "head.variant=M"], ["head", "m is 0.4", "variant M"]),
+        (["--set", "head.t=0.5"], ["head.t", "found 0.5"]),
+        (["--set", "name=2024-02-30"], ["--set name=2024-02-30: the value is not YAML"]),
+        (
+            ["recipe.yaml", "--deepspeed", "bucket.json"],
+            ["reduce_bucket_size: expected a number", "found 'big'"],
+        ),
+        (
+            ["recipe.yaml", "--deepspeed", "communication.json"],
+            ["communication_data_type: expected fp32, fp16, bf16, found 'fp8'"],
+        ),
         (["--set", "backbone.name=none"], ["none", "sfnet4_bn"]),
         (["recipe.yaml", "--deepspeed", "none.json"], ["--deepspeed none.json: no such file"]),
         (["recipe.yaml", "--deepspeed", "text.json"], ["--deepspeed text.json: not JSON"]),
@@ -207,3 +222,23 @@ def test_a_gradient_that_is_no_number_names_the_step(place):
     _, message, _ = done.err.splitlines()
     assert message.startswith("error: the backbone's gradient is not finite (loss ")
     assert " at step 1 (learning rate 0.01)" in message
+
+
+def test_weights_that_are_no_numbers_are_neither_saved_nor_a_model(place):
+    # Under ZeRO 0 nothing looks at gradients, and no step follows whose loss would tell.
+    ds = CONFIGS / "ds_zero0.json"
+    settings = ("--set", "head.loss_weight=1e37", "--set", "schedule.steps=1")
+    done = sf2("train", "recipe.yaml", "--deepspeed", ds, "--out", "last", *settings, cwd=place)
+    assert (done.code, done.out) == (1, "")
+    assert "step-00000001: not saved, for" in done.err
+    assert not (place / "last" / "model").exists()
+    assert not files_below(place / "last" / "checkpoints")
+
+
+def test_two_runs_do_not_share_a_folder(place):
+    (place / "taken").mkdir()
+    with locked(place / "taken"):
+        done = sf2(*TRAIN, "--out", "taken", cwd=place)
+    assert (done.code, done.out) == (1, "")
+    assert "run folder taken: another run is writing to it" in done.err
+    assert not files_below(place / "taken")

@@ -158,3 +158,12 @@ def test_the_folders_are_beside_their_place(targets, monkeypatch):
     make(targets, "1")
     assert {path.parent for path in seen[:2]} == {targets[0].parent}
     assert seen[2:] == [target.parent for target in targets]
+
+
+def test_overwrite_keeps_a_set_that_lies_in_a_set(tmp_path):
+    make([tmp_path / "set"], "outer")
+    make([tmp_path / "set" / "inner"], "inner")
+    before = files_below(tmp_path)
+    with pytest.raises(Sf2Error, match="set also holds inner, which is not of the set"):
+        make([tmp_path / "set"], "new", overwrite=True)
+    assert files_below(tmp_path) == before

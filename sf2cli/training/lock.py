@@ -1,0 +1,37 @@
+"""One run at a time in a folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sf2cli import console
+from sf2cli.errors import Sf2Error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder, which exists, for the length of the block; the system lets go at a kill.
+
+    Raises:
+        Sf2Error: another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise Sf2Error(
+            f"run folder {folder}: another run is writing to it",
+            "Wait for it or stop it, or choose another folder with --out.",
+        ) from None
+    except OSError as failure:
+        # Some network file systems know no locks; a run there goes on without.
+        console.warn(f"run folder {folder}: cannot be locked ({failure.strerror})")
+    try:
+        yield
+    finally:
+        os.close(descriptor)
