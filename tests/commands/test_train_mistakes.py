@@ -227,7 +227,8 @@ def test_a_gradient_that_is_no_number_names_the_step(place):
 def test_weights_that_are_no_numbers_are_neither_saved_nor_a_model(place):
     # Under ZeRO 0 nothing looks at gradients, and no step follows whose loss would tell.
     ds = CONFIGS / "ds_zero0.json"
-    settings = ("--set", "head.loss_weight=1e37", "--set", "schedule.steps=1")
+    values = ("head.loss_weight=1e37", "optimizer.lr=1e6", "schedule.steps=1")
+    settings = [part for value in values for part in ("--set", value)]
     done = sf2("train", "recipe.yaml", "--deepspeed", ds, "--out", "last", *settings, cwd=place)
     assert (done.code, done.out) == (1, "")
     assert "step-00000001: not saved, for" in done.err

@@ -52,7 +52,7 @@ def train_on_planted(identities, width, batch, epochs, lr, dtype, kernels=None, 
     return cosine, loss
 
 
-def check_planted(**problem):
+def check_planted(learnt, **problem):
     exact_cosine, exact_loss = train_on_planted(**problem, dtype=torch.float32)
     cosine, loss = train_on_planted(**problem, dtype=torch.bfloat16)
     stuck_cosine, stuck_loss = train_on_planted(
@@ -61,20 +61,22 @@ def check_planted(**problem):
     print(f"cosine, loss: float32 {exact_cosine:.4f}, {exact_loss:.5f};"
           f" bfloat16 {cosine:.4f}, {loss:.5f}; rounded to nearest {stuck_cosine:.4f},"
           f" {stuck_loss:.5f}")  # fmt: skip
-    assert exact_cosine > 0.5
+    assert exact_cosine > learnt
     assert cosine == pytest.approx(exact_cosine, rel=0.01)
     assert loss == pytest.approx(exact_loss, rel=0.01)
     assert stuck_cosine < 0.97 * exact_cosine or stuck_loss > 1.03 * exact_loss
 
 
 def test_bfloat16_learns_what_float32_does_thanks_to_its_rounding():
-    check_planted(identities=1_000, width=64, batch=128, epochs=60, lr=0.05)
+    check_planted(0.5, identities=1_000, width=64, batch=128, epochs=60, lr=0.05)
 
 
 @pytest.mark.slow
 def test_bfloat16_learns_100_thousand_identities():
     # A twentieth of the negatives in each step, for time; the held-out loss has all of them.
-    check_planted(identities=100_000, width=64, batch=1_024, epochs=20, lr=0.4, negatives=0.05)
+    check_planted(
+        0.25, identities=100_000, width=64, batch=1_024, epochs=20, lr=0.4, negatives=0.05
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
