@@ -52,6 +52,11 @@ def scale_test(options: Options) -> None:
             search_largest(head, options.workload, budget, backbone, platform, lab)
             for head in options.heads
         ]
+        for most in found:
+            console.info(
+                f"{most.point.head.label}: {most.point.num_ids:,} identities are the most that"
+                f" trained within {show_bytes(budget.bytes)}; the plan's overhead is an estimate"
+            )
         skipped: list[str] = []
     else:
         chosen = [line for line in lines if line.chosen]
