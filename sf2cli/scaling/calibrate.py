@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-import statistics
-import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -21,57 +18,21 @@ from sf2cli.heads.kernels import SGDStep, Targets
 from sf2cli.heads.optimizer import HeadSGD
 from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.tiles import row_tiles
-from sf2cli.scaling import contestants, linux
+from sf2cli.scaling import contestants
 from sf2cli.scaling.body import build_body
-from sf2cli.scaling.calibration import Calibration, HeadRates
 from sf2cli.scaling.products import seconds_each
 from sf2cli.scaling.step_time import Rates, step_time
-from sf2cli.scaling.usage import Stopwatch
 from sf2cli.scaling.workload import HeadKind, Workload
 
 # Weight and momentum of what is timed tile by tile: well beyond a last-level cache.
 _STREAMED_BYTES = 2**27
-_BACKBONE_STEPS = 2
 # Identities a rank of the heads whose steps cost little but dispatch.
 _SMALL_ROWS = 64
-# One all-gather of a backbone's gradients.
-_BACKBONE_BYTES = 2**24
 
 
-def calibrate(
-    settings: dict[str, Any], device: torch.device, tick: Callable[[], None]
-) -> dict[str, Any]:
-    """Measure `settings`: {"workload": Workload, "heads": [HeadKind]}; collective.
-
-    Returns:
-        {"calibration": Calibration, "usage": Usage or, on other devices than a CPU, None}.
-    """
-    watch = Stopwatch()
-    workload = Workload.model_validate(settings["workload"])
-    heads = [HeadKind.model_validate(head) for head in settings["heads"]]
-    latency, link = _collectives(workload, device)
-    tick()
-    rates = {}
-    for head in heads:
-        found = _head_rates(head, workload, device)
-        alone = Calibration(
-            heads={head.label: found}, latency=latency, link=link, backbone_s=0, process_bytes=0
-        )
-        fixed = _fixed_seconds(head, workload, device, alone.rates(head.label))
-        rates[head.label] = found.model_copy(update={"fixed": fixed})
-        tick()
-    linux.release_unused()
-    process = linux.resident_bytes()
-    backbone_s = _backbone_seconds(workload, device)
-    tick()
-    calibration = Calibration(
-        heads=rates, latency=latency, link=link, backbone_s=backbone_s, process_bytes=process
-    )
-    usage = watch.read().model_dump() if device.type == "cpu" else None
-    return {"calibration": calibration.model_dump(), "usage": usage}
-
-
-def _head_rates(kind: HeadKind, workload: Workload, device: torch.device) -> HeadRates:
+def measure_rates(kind: HeadKind, workload: Workload, device: torch.device) -> Rates:
+    """The rates of a SphereFace2 head of that kind; collective. The backbone is left out."""
+    workload = workload.model_copy(update={"backbone": None})
     batch, width = workload.batch_size, workload.embedding_size
     head = contestants.one_vs_all(kind, workload.nproc, workload, device)
     rows = head.tile_size(batch)
@@ -80,14 +41,17 @@ def _head_rates(kind: HeadKind, workload: Workload, device: torch.device) -> Hea
     weight = torch.randn(streamed, width).to(device, head.weight.dtype)
     product_s = seconds_each(_products(weight, rows, batch, head.products), device)
     update_s = seconds_each(_update(head, kind, weight, rows), device)
-    return HeadRates(
+    latency, link = _collectives(workload, device)
+    rates = Rates(
         product_flops=6 * batch * width * streamed / product_s,
         pairs=rows * batch / seconds_each(_negatives(head, rows, batch), device),
         update=2 * streamed * width * value_bytes / update_s,
+        latency=latency,
+        link=link,
         tile_rows=rows,
         dispatch=_dispatch_seconds(kind, workload, device),
-        fixed=0.0,
     )
+    return rates.model_copy(update={"fixed": _fixed_seconds(kind, workload, device, rates)})
 
 
 def _products(
@@ -143,9 +107,7 @@ def _update(
 
 def _dispatch_seconds(kind: HeadKind, workload: Workload, device: torch.device) -> float:
     """What a tile costs beside its work: a step of a tiny head in one tile and in many."""
-    tiny = workload.model_copy(
-        update={"backbone": None, "embedding_size": 8, "batch_size": workload.nproc}
-    )
+    tiny = workload.model_copy(update={"embedding_size": 8, "batch_size": workload.nproc})
     one, many = (
         _small_step_seconds(kind, tiny, device, _SMALL_ROWS // tiles) for tiles in (1, _SMALL_ROWS)
     )
@@ -156,9 +118,8 @@ def _dispatch_seconds(kind: HeadKind, workload: Workload, device: torch.device) 
 
 def _fixed_seconds(kind: HeadKind, workload: Workload, device: torch.device, rates: Rates) -> float:
     """What a step costs beside what the model knows of: a small head's step less that."""
-    alone = workload.model_copy(update={"backbone": None})
-    known = step_time(kind, _SMALL_ROWS * workload.nproc, alone, rates).total
-    return max(0.0, _small_step_seconds(kind, alone, device, _SMALL_ROWS) - known)
+    known = step_time(kind, _SMALL_ROWS * workload.nproc, workload, rates).total
+    return max(0.0, _small_step_seconds(kind, workload, device, _SMALL_ROWS) - known)
 
 
 def _small_step_seconds(
@@ -177,29 +138,10 @@ def _collectives(workload: Workload, device: torch.device) -> tuple[float, float
         return 0.0, 1.0
     few = torch.zeros(2, dtype=torch.float64, device=device)
     latency = seconds_each(lambda: dist.all_reduce(few), device)
-    size = 4 * workload.batch_size * workload.embedding_size
-    if workload.backbone is not None:
-        size = max(size, _BACKBONE_BYTES)
-    mine = torch.zeros(size // 4 // workload.nproc, device=device)
+    size = workload.batch_size * workload.embedding_size
+    mine = torch.zeros(size // workload.nproc, device=device)
     every = torch.zeros(len(mine) * workload.nproc, device=device)
     gather = seconds_each(lambda: dist.all_gather_into_tensor(every, mine), device)
     scatter = seconds_each(lambda: dist.reduce_scatter_tensor(mine, every), device)
     beyond = max((gather + scatter) / 2 - latency, 1e-9)
     return latency, every.numel() * 4 / beyond
-
-
-def _backbone_seconds(workload: Workload, device: torch.device) -> float:
-    """A step of the backbone, its own communication included; 0 without one."""
-    if workload.backbone is None:
-        return 0.0
-    body = build_body(workload, device)
-    seconds = []
-    for _ in range(1 + _BACKBONE_STEPS):
-        began = time.perf_counter()
-        features = body.features()
-        features.grad = torch.zeros_like(features)
-        body.learn(features)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds[1:])

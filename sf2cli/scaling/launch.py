@@ -1,4 +1,4 @@
-"""Run a job on fresh ranks of this machine and watch over them.
+"""Measure a point on fresh ranks of this machine, and watch over them.
 
 Fresh processes, because a peak of memory, a warm allocator or a number of threads would otherwise
 leak from one measurement into the next.
@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from sf2cli.errors import Sf2Error
+from sf2cli.scaling.results import RankResult
+from sf2cli.scaling.workload import Point
 
 _POLL_S = 0.05
 # Long enough for ranks that fail for the same reason to say so themselves.
@@ -25,7 +27,7 @@ _SETTLE_S = 1.0
 
 
 class RankMemoryError(Sf2Error):
-    """The machine had less memory than the job took."""
+    """The machine had less memory than a rank took."""
 
 
 def cores() -> int:
@@ -33,30 +35,20 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def run_job(
-    job: str,
-    settings: dict[str, Any],
-    *,
-    name: str,
-    nproc: int,
-    threads: int,
-    on_tick: Callable[[int], None],
-) -> list[Any]:
-    """The result of each rank.
+def run_ranks(point: Point, on_tick: Callable[[int], None]) -> list[RankResult]:
+    """What each rank found.
 
     Args:
-        job: "measure" or "calibrate".
-        name: what messages call it.
         on_tick: called with how many more pieces of work are done.
 
     Raises:
         RankMemoryError: a rank was killed or could not allocate.
         Sf2Error: a rank failed.
     """
+    nproc, threads = point.workload.nproc, point.workload.threads
     with tempfile.TemporaryDirectory(prefix="sf2-scale-") as path:
         folder = Path(path)
-        text = json.dumps({"job": job, "settings": settings, "nproc": nproc, "threads": threads})
-        (folder / "job.json").write_text(text, encoding="utf-8")
+        (folder / "point.json").write_text(point.model_dump_json(), encoding="utf-8")
         (folder / "progress").touch()
         ranks = [_start(folder, rank, threads) for rank in range(nproc)]
         try:
@@ -66,10 +58,9 @@ def run_job(
                 process.kill()
                 process.wait()
         if failed is not None:
-            raise _reason(name, failed, ranks[failed].returncode, folder)
+            raise _reason(point.name, failed, ranks[failed].returncode, folder)
         return [
-            json.loads((folder / f"rank-{rank}.json").read_text(encoding="utf-8"))["result"]
-            for rank in range(nproc)
+            RankResult.model_validate(_outcome(folder, rank)["result"]) for rank in range(nproc)
         ]
 
 
@@ -98,7 +89,7 @@ def _wait(
         # A rank that was killed or has left its reason says more than one that lost its peer,
         # which also ends later.
         killed = ranks[rank].returncode == -signal.SIGKILL
-        return not killed, not (folder / f"rank-{rank}.json").exists(), failed.index(rank)
+        return not killed, not _outcome(folder, rank), failed.index(rank)
 
     seen = 0
     deadline: float | None = None
@@ -116,10 +107,18 @@ def _wait(
         time.sleep(_POLL_S)
 
 
-def _reason(name: str, rank: int, code: int, folder: Path) -> Sf2Error:
+def _outcome(folder: Path, rank: int) -> dict[str, Any]:
+    """What a rank left behind; empty if nothing."""
     path = folder / f"rank-{rank}.json"
-    if path.exists():
-        outcome = json.loads(path.read_text(encoding="utf-8"))
+    if not path.exists():
+        return {}
+    outcome: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return outcome
+
+
+def _reason(name: str, rank: int, code: int, folder: Path) -> Sf2Error:
+    outcome = _outcome(folder, rank)
+    if outcome:
         if "message" in outcome:
             return Sf2Error(outcome["message"], outcome["remedy"])
         return RankMemoryError(

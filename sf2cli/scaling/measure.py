@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from sf2cli.scaling import linux
 from sf2cli.scaling.body import Body, build_body
+from sf2cli.scaling.calibrate import measure_rates
 from sf2cli.scaling.contestants import Contestant, build
 from sf2cli.scaling.phases import profile_phases
 from sf2cli.scaling.products import tile_product_rate
@@ -31,21 +31,22 @@ _BARE_TILE_ROWS = 1024
 _PROFILED_TILES = 64
 
 
-def measure(
-    settings: dict[str, Any], device: torch.device, tick: Callable[[], None]
-) -> dict[str, Any]:
-    """Measure the `Point` in `settings` on this rank; collective. `tick` counts work done.
+def measure(point: Point, device: torch.device, tick: Callable[[], None]) -> RankResult:
+    """Measure `point` on this rank; collective. `tick` counts work done.
 
     Raises:
         RuntimeError: not enough memory.
     """
-    point = Point.model_validate(settings)
     workload = point.workload
     _prime(point, device)
+    rates = None
+    if not point.head.is_softmax:
+        rates = measure_rates(point.head, workload, device)
     early_rate = _tile_rate(build(_tiny(point), device), point, device)
     linux.release_unused()
     before = _held(device)
     was_reset = _reset_peak(device)
+    tick()
     body = build_body(workload, device)
     head = build(point, device)
     labels = _labels(point, device)
@@ -90,9 +91,10 @@ def measure(
         phases=phases,
         product_flops=max(early_rate, late_rate),
         usage=usage,
+        rates=rates,
         tile_rows=tile,
         products=str(products).removeprefix("torch."),
-    ).model_dump()
+    )
 
 
 def _timed_step(

@@ -26,7 +26,7 @@ class Platform:
         zero_stage: DeepSpeed's, 0 to 3, for the backbone.
     """
 
-    process_bytes: int = 300 * 2**20
+    process_bytes: int = 260 * 2**20
     tile_bytes: int = 8 * 2**20
     zero_stage: int = 0
 

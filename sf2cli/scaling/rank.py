@@ -1,7 +1,7 @@
 """One rank of a measurement: `python -m sf2cli.scaling.rank FOLDER`, started by `launch`.
 
-FOLDER/job.json says what to do, FOLDER/progress gets a byte for every piece of work that rank 0
-has done, and FOLDER/rank-N.json the result, or the reason why there is none.
+FOLDER/point.json says what to measure, FOLDER/progress gets a byte for every piece of work that
+rank 0 has done, and FOLDER/rank-N.json the result, or the reason why there is none.
 """
 
 from __future__ import annotations
@@ -18,21 +18,24 @@ import torch
 import torch.distributed as dist
 
 from sf2cli.errors import Sf2Error
+from sf2cli.scaling.measure import measure
+from sf2cli.scaling.workload import Point
 
 # Longer than any rank can be behind the others: they make their shards at the same time.
 _TIMEOUT = timedelta(minutes=30)
 
 
 def main(folder: Path) -> int:
-    """Do the job of FOLDER as the rank that the environment names; the exit status."""
+    """Measure the point of FOLDER as the rank that the environment names; the exit status."""
     rank = int(os.environ["RANK"])
-    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    torch.set_num_threads(job["threads"])
+    point = Point.model_validate_json((folder / "point.json").read_text(encoding="utf-8"))
+    torch.set_num_threads(point.workload.threads)
+    outcome: dict[str, Any]
     try:
-        device = _join(folder, rank, job["nproc"])
-        outcome = {"result": _function(job["job"])(job["settings"], device, _ticker(folder, rank))}
+        device = _join(folder, rank, point.workload.nproc)
+        outcome = {"result": measure(point, device, _ticker(folder, rank)).model_dump()}
         # A rank that tears down while another still talks to it aborts that one.
-        if job["nproc"] > 1:
+        if dist.is_initialized():
             dist.barrier()
             dist.destroy_process_group()
     except Sf2Error as failure:
@@ -66,18 +69,8 @@ def _join(folder: Path, rank: int, nproc: int) -> torch.device:
     return device
 
 
-def _function(job: str) -> Callable[[dict[str, Any], torch.device, Callable[[], None]], Any]:
-    if job == "calibrate":
-        from sf2cli.scaling.calibrate import calibrate
-
-        return calibrate
-    from sf2cli.scaling.measure import measure
-
-    return measure
-
-
 def _ticker(folder: Path, rank: int) -> Callable[[], None]:
-    """What a job calls after each piece of work; it ends a rank whose starter has gone."""
+    """To be called after each piece of work; it ends a rank whose starter has gone."""
     starter = os.getppid()
 
     def tick() -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from sf2cli.scaling.step_time import head_flops
+from sf2cli.scaling.step_time import Rates, head_flops, mean_rates, step_time
 from sf2cli.scaling.usage import TOLERATED_CORES, Usage, cores_lost
 from sf2cli.scaling.workload import Point
 
 WARM_UP_STEPS = 2
-# What a measurement reports as done: head made, warm-up, profile, bare products.
-TICKS_BESIDE_STEPS = WARM_UP_STEPS + 3
+# What a measurement reports as done: rates, head made, warm-up, profile, bare products.
+TICKS_BESIDE_STEPS = WARM_UP_STEPS + 4
 
 DEFINITIONS = {
     "head": "sphereface2: one pass, all negatives or the fraction after the colon, the type of rows"
@@ -35,8 +35,15 @@ DEFINITIONS = {
     "product_fraction": "6 B d K flop / median head step / tile_product_flops",
     "cores_lost": "how many of the cores that the ranks wanted worked for other processes during"
     f" the timed steps; above {TOLERATED_CORES} the times are too long",
-    "model_s": "the step as the model of `--target` predicts it from this machine's own rates",
+    "model_s": "the head's step by the model behind --target, fed with this machine's own rates,"
+    " which the same processes measured just before; model_error: model_s / head_s - 1",
+    "rates": "of one rank while all work: flop/s of the products alone; pairs of a feature and an"
+    " identity turned into loss and gradient a second; bytes/s of weight and momentum updated;"
+    " seconds of dispatch a tile and a step; seconds of a small collective, bytes/s of a large one",
 }
+
+
+_RATES = ("product_flops", "pairs", "update", "dispatch", "fixed", "latency", "link")
 
 
 class RankResult(BaseModel):
@@ -52,6 +59,7 @@ class RankResult(BaseModel):
         peak_was_reset: False where the kernel only tells the peak since the process began.
         phases: seconds of product, elementwise, update, communication and other in a step.
         product_flops: of the bare matrix products on one tile, all ranks at work.
+        rates: of this rank, as the model wants them; None for a softmax head.
         usage: of the machine from the first timed step to the last.
         tile_rows: identities worked on at a time; 0 for all at once.
         products: the type the matrix products are taken in.
@@ -69,6 +77,7 @@ class RankResult(BaseModel):
     peak_was_reset: bool
     phases: dict[str, float]
     product_flops: float
+    rates: Rates | None
     usage: Usage
     tile_rows: int
     products: str
@@ -131,9 +140,22 @@ class Measurement(BaseModel):
             for phase in self.ranks[0].phases
         }
 
-    def row(self, planned_rank_bytes: int, model_s: float | None) -> dict[str, Any]:
+    @property
+    def rates(self) -> Rates | None:
+        """The mean over the ranks."""
+        found = [rank.rates for rank in self.ranks if rank.rates is not None]
+        return mean_rates(found) if found else None
+
+    @property
+    def model_s(self) -> float | None:
+        """The head's step as the model has it."""
+        if self.rates is None:
+            return None
+        return step_time(self.point.head, self.point.num_ids, self.point.workload, self.rates).total
+
+    def row(self, planned_rank_bytes: int) -> dict[str, Any]:
         """One row of scale.csv: flat, and its keys are its columns."""
-        point, workload = self.point, self.point.workload
+        point, workload, rates = self.point, self.point.workload, self.rates
         rate = sum(rank.product_flops for rank in self.ranks)
         flops = head_flops(point.head, point.num_ids, workload)
         return {
@@ -163,8 +185,9 @@ class Measurement(BaseModel):
             "tile_rows": self.ranks[0].tile_rows,
             "tile_product_flops": rate,
             "product_fraction": flops / self.head_s / rate,
-            "model_s": model_s,
-            "model_error": None if model_s is None else model_s / self.median_s - 1,
+            "model_s": self.model_s,
+            "model_error": None if self.model_s is None else self.model_s / self.head_s - 1,
+            **{f"rate_{name}": rates and getattr(rates, name) for name in _RATES},
             "first_loss": self.ranks[0].losses[0],
             "last_loss": self.ranks[0].losses[-1],
         }

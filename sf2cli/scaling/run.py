@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sf2cli import console
 from sf2cli.errors import Sf2Error
 from sf2cli.scaling import report
-from sf2cli.scaling.calibration import Calibration
-from sf2cli.scaling.lab import Lab
 from sf2cli.scaling.linux import available_bytes
+from sf2cli.scaling.measured import measured
 from sf2cli.scaling.options import Options
 from sf2cli.scaling.plan import BackboneCost, Budget, Platform, largest_ids, rank_memory
 from sf2cli.scaling.plan_table import PlanLine, plan_lines, require_fit, show_plan
 from sf2cli.scaling.results import Measurement
 from sf2cli.scaling.search import search_largest
-from sf2cli.scaling.step_time import step_time
-from sf2cli.scaling.store import machine
+from sf2cli.scaling.store import Store, machine
 from sf2cli.scaling.target_report import plan_target
 from sf2cli.scaling.units import show_bytes
 from sf2cli.scaling.workload import Point, Workload
@@ -44,12 +43,10 @@ def scale_test(options: Options) -> None:
     show_plan(lines, budget, options.workload.nproc, title, aside=options.as_json)
     if not options.largest:
         require_fit(lines, budget, options.workload.nproc)
-    lab = Lab(options.workload, options.out)
-    calibration = lab.calibrate(options.heads)
+    measure = partial(measured, store=Store(options.out))
     if options.largest:
-        platform = Platform(process_bytes=calibration.process_bytes)
         found = [
-            search_largest(head, options.workload, budget, backbone, platform, lab)
+            search_largest(head, options.workload, budget, backbone, measure)
             for head in options.heads
         ]
         for most in found:
@@ -61,16 +58,15 @@ def scale_test(options: Options) -> None:
     else:
         chosen = [line for line in lines if line.chosen]
         points = [_point(line, options.workload) for line in chosen if line.fits]
-        found = [lab.measure(point) for point in points]
+        found = [measure(point) for point in points]
         skipped = [_left_out(line, options.workload.nproc) for line in chosen if not line.fits]
-    rows = [_row(measurement, calibration, backbone) for measurement in found]
+    rows = [_row(measurement, backbone) for measurement in found]
     whole = report.whole_report(
         options.workload.model_dump(),
         machine(),
         [line.as_json() for line in lines],
         rows,
         skipped,
-        calibration=calibration.model_dump(),
         memory_bytes=budget.bytes,
     )
     if options.as_json:
@@ -135,13 +131,7 @@ def _left_out(line: PlanLine, nproc: int) -> str:
     return f"not measured: {line.head.label} at {line.num_ids:,} identities needs {needed}"
 
 
-def _row(
-    measurement: Measurement, calibration: Calibration, backbone: BackboneCost | None
-) -> dict[str, Any]:
+def _row(measurement: Measurement, backbone: BackboneCost | None) -> dict[str, Any]:
     point = measurement.point
     planned = rank_memory(point.head, point.num_ids, point.workload, backbone)
-    if point.head.is_softmax:
-        return measurement.row(planned.total, None)
-    rates = calibration.rates(point.head.label)
-    modelled = step_time(point.head, point.num_ids, point.workload, rates)
-    return measurement.row(planned.total, modelled.total)
+    return measurement.row(planned.total)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sf2cli import console
 from sf2cli.errors import Sf2Error
-from sf2cli.scaling.lab import Lab
 from sf2cli.scaling.launch import RankMemoryError
-from sf2cli.scaling.plan import BackboneCost, Budget, Platform, largest_ids
+from sf2cli.scaling.plan import BackboneCost, Budget, largest_ids
 from sf2cli.scaling.results import Measurement
 from sf2cli.scaling.units import show_bytes
 from sf2cli.scaling.workload import HeadKind, Point, Workload
@@ -20,8 +21,7 @@ def search_largest(
     workload: Workload,
     budget: Budget,
     backbone: BackboneCost | None,
-    platform: Platform,
-    lab: Lab,
+    measure: Callable[[Point], Measurement],
 ) -> Measurement:
     """The measurement of the largest head whose peak stays within `budget`.
 
@@ -31,13 +31,13 @@ def search_largest(
     Raises:
         Sf2Error: none of the attempts stayed within it, or a rank failed for another reason.
     """
-    num_ids = largest_ids(head, workload, budget, backbone, platform)
+    num_ids = largest_ids(head, workload, budget, backbone)
     for _ in range(_ATTEMPTS):
         if num_ids < 1:
             break
         point = Point(head=head, num_ids=num_ids, workload=workload)
         try:
-            found = lab.measure(point)
+            found = measure(point)
         except RankMemoryError as failure:
             console.warn(f"{failure.message}; going on with fewer")
             num_ids = int(num_ids * _STEP_DOWN)

@@ -15,7 +15,11 @@ here, whose rates come from data sheets.
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+
+from pydantic import BaseModel, ConfigDict
 
 from sf2cli.scaling.workload import VALUE_BYTES, HeadKind, Workload
 
@@ -25,15 +29,14 @@ SMALL_COLLECTIVES = 3
 FLOP_PER_PRODUCT = 6
 
 
-@dataclass(frozen=True)
-class Rates:
+class Rates(BaseModel):
     """What one rank reaches while all ranks work.
 
     Attributes:
         product_flops: flop/s of the head's matrix products alone, tile by tile.
         pairs: pairs of a feature and an identity whose loss and gradient are made, a second.
         update: bytes of weight and momentum updated a second, each counted read and written.
-        latency: seconds of a collective of a few bytes; 0 for one rank.
+        latency: seconds of a collective of a few bytes.
         link: bytes/s of a large all-gather or reduce-scatter, by the size of the whole.
         backbone: seconds of a step of the backbone.
         tile_rows: identities worked on at a time.
@@ -43,6 +46,8 @@ class Rates:
             rows leave the cache between the kernels: they are read once more, and their gradient
             is written and read.
     """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     product_flops: float
     pairs: float
@@ -54,6 +59,14 @@ class Rates:
     fixed: float = 0.0
     backbone: float = 0.0
     is_gpu: bool = False
+
+
+def mean_rates(ranks: Sequence[Rates]) -> Rates:
+    """The mean over the ranks."""
+    found = [rank.model_dump() for rank in ranks]
+    return Rates.model_validate(
+        {name: statistics.fmean(rank[name] for rank in found) for name in found[0]}
+    )
 
 
 @dataclass(frozen=True)

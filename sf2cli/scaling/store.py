@@ -10,9 +10,13 @@ import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from sf2cli.errors import Sf2Error
+
+T = TypeVar("T", bound=BaseModel)
 
 
 def write_whole(path: Path, text: str | bytes) -> None:
@@ -63,7 +67,7 @@ class Store:
         self._folder = None if folder is None else folder / "points"
         self._machine = json.dumps(machine(), sort_keys=True)
 
-    def find(self, name: str, settings: str) -> Any:
+    def find(self, name: str, settings: str, kind: type[T]) -> T | None:
         """What was saved for these settings on this machine, or None.
 
         Raises:
@@ -73,17 +77,18 @@ class Store:
         if path is None or not path.exists():
             return None
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return kind.model_validate_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as failure:
+            reason = str(failure).splitlines()[0]
             raise Sf2Error(
-                f"{path}: not a finished measurement ({failure})", "Delete it to measure it again."
+                f"{path}: not a finished measurement ({reason})", "Delete it to measure it again."
             ) from None
 
-    def save(self, name: str, settings: str, value: Any) -> None:
-        """Keep `value` (JSON) for these settings."""
+    def save(self, name: str, settings: str, value: BaseModel) -> None:
+        """Keep `value` for these settings."""
         path = self._path(name, settings)
         if path is not None:
-            write_whole(path, json.dumps(value, indent=1) + "\n")
+            write_whole(path, value.model_dump_json(indent=1) + "\n")
 
     def _path(self, name: str, settings: str) -> Path | None:
         if self._folder is None:

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from sf2cli import cli
+from sf2cli.scaling import measured
 
 MINE = """{"name": "mine", "devices_per_host": 2, "memory_gb": 10, "fp32_tflops": 10,
            "memory_gb_per_s": 500, "intra_gb_per_s": 30}"""
@@ -31,7 +32,7 @@ def no_jobs(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("a rank would have been started")
 
-    monkeypatch.setattr("sf2cli.scaling.lab.run_job", refuse)
+    monkeypatch.setattr("sf2cli.scaling.measured.run_ranks", refuse)
 
 
 @pytest.mark.parametrize(
@@ -140,27 +141,25 @@ def test_measured_reported_and_resumed(sf2, tmp_path, monkeypatch):
         *("--against", "partialfc:0.5", "--out", str(out_folder), "--json"),
     )
     # Cut off before the last of four points.
-    from sf2cli.scaling import lab
+    run_ranks, jobs = measured.run_ranks, []
 
-    run_job, jobs = lab.run_job, []
-
-    def count(job, *args, **kwargs):
-        jobs.append(kwargs["name"])
-        if len(jobs) == 5:
+    def count(point, on_tick):
+        jobs.append(point.name)
+        if len(jobs) == 4:
             raise KeyboardInterrupt
-        return run_job(job, *args, **kwargs)
+        return run_ranks(point, on_tick)
 
-    monkeypatch.setattr(lab, "run_job", count)
+    monkeypatch.setattr(measured, "run_ranks", count)
     code, out, err = sf2(*arguments)
     assert code == 130
     assert "plan for 2,000 identities" in err
     assert not (out_folder / "scale.json").exists()
-    assert len(list((out_folder / "points").iterdir())) == 4
+    assert len(list((out_folder / "points").iterdir())) == 3
     jobs.clear()
-    jobs.extend(["x"] * 5)
+    jobs.extend(["x"] * 4)
     code, out, err = sf2(*arguments)
     assert code == 0
-    assert jobs[5:] == ["partialfc:0.5 fp32, 2,000 identities"]
+    assert jobs[4:] == ["partialfc:0.5 fp32, 2,000 identities"]
     assert err.count("measured before") == 3
     report = json.loads(out)
     assert report == json.loads((out_folder / "scale.json").read_text())
@@ -175,7 +174,7 @@ def test_measured_reported_and_resumed(sf2, tmp_path, monkeypatch):
         assert row["step_min_s"] <= row["step_s"] <= row["step_max_s"]
         assert row["beyond_bytes"] < 64 * 2**20
         assert (row["model_s"] is None) == row["head"].startswith("partialfc")
-    assert {"format", "settings", "machine", "plan", "calibration", "definitions"} < report.keys()
+    assert {"format", "settings", "machine", "plan", "definitions"} < report.keys()
     assert sorted(path.name for path in out_folder.iterdir()) == [
         "points",
         "scale.csv",

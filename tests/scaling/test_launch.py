@@ -7,6 +7,10 @@ from sf2cli.scaling import launch
 from sf2cli.scaling.workload import HeadKind, Point, Workload
 
 
+def ignore(_count):
+    """Progress that nobody watches."""
+
+
 @pytest.fixture
 def started(monkeypatch):
     processes = []
@@ -20,12 +24,6 @@ def started(monkeypatch):
     return processes
 
 
-def _run(point, nproc=1, on_tick=lambda count: None):
-    return launch.run_job(
-        "measure", point.model_dump(), name="a job", nproc=nproc, threads=1, on_tick=on_tick
-    )
-
-
 def test_a_rank_that_is_killed_ends_them_all(started):
     point = Point(
         head=HeadKind(), num_ids=2000, workload=Workload(nproc=2, steps=10**6, batch_size=8)
@@ -34,25 +32,22 @@ def test_a_rank_that_is_killed_ends_them_all(started):
     def kill_one(_count):
         started[1].kill()
 
-    with pytest.raises(launch.RankMemoryError, match="a job: rank 1 was killed, most likely"):
-        _run(point, 2, kill_one)
+    with pytest.raises(launch.RankMemoryError, match="2,000 identities: rank 1 was killed"):
+        launch.run_ranks(point, kill_one)
     assert all(process.returncode is not None for process in started)
 
 
 def test_more_than_can_be_allocated():
     point = Point(head=HeadKind(), num_ids=10**12, workload=Workload())
-    with pytest.raises(launch.RankMemoryError, match="a job: rank 0 ran out of memory"):
-        _run(point)
+    with pytest.raises(launch.RankMemoryError, match="rank 0 ran out of memory"):
+        launch.run_ranks(point, ignore)
 
 
-def test_another_failure_is_told_in_a_line(started):
+def test_a_users_mistake_keeps_its_words(started):
     point = Point(head=HeadKind(), num_ids=10, workload=Workload(backbone="resnext9000"))
     with pytest.raises(Sf2Error, match="resnext9000") as caught:
-        _run(point)
+        launch.run_ranks(point, ignore)
     assert "iresnet50" in caught.value.remedy
-    with pytest.raises(Sf2Error, match="a job: rank 0 failed with status 1: ") as caught:
-        launch.run_job("measure", {}, name="a job", nproc=1, threads=1, on_tick=lambda count: None)
-    assert "Traceback" not in str(caught.value)
     assert all(process.returncode is not None for process in started)
 
 
@@ -60,5 +55,8 @@ def test_the_rank_that_failed_is_named_and_not_the_one_that_lost_it():
     # The published form cannot hold an empty shard, which rank 1 has.
     head = HeadKind(name="partialfc")
     point = Point(head=head, num_ids=1, workload=Workload(nproc=2, batch_size=8))
-    with pytest.raises(Sf2Error, match=r"a job: rank 1 failed with status 1: IndexError: max\(\)"):
-        _run(point, 2)
+    with pytest.raises(
+        Sf2Error, match=r"rank 1 failed with status 1: IndexError: max\(\)"
+    ) as caught:
+        launch.run_ranks(point, ignore)
+    assert "Traceback" not in str(caught.value)

@@ -1,7 +1,7 @@
 """Small real measurements, in fresh processes. No time is asserted."""
 
-from sf2cli.scaling.launch import run_job
-from sf2cli.scaling.results import TICKS_BESIDE_STEPS, RankResult
+from sf2cli.scaling.launch import run_ranks
+from sf2cli.scaling.results import TICKS_BESIDE_STEPS
 from sf2cli.scaling.workload import HeadKind, Point, Workload
 
 NUM_IDS = 2001
@@ -14,16 +14,9 @@ def _measure(head, nproc, **workload):
         num_ids=NUM_IDS,
         workload=Workload(nproc=nproc, batch_size=16, embedding_size=64, **workload),
     )
-    ranks = run_job(
-        "measure",
-        point.model_dump(),
-        name=point.name,
-        nproc=nproc,
-        threads=1,
-        on_tick=ticks.append,
-    )
+    ranks = run_ranks(point, ticks.append)
     assert sum(ticks) == TICKS_BESIDE_STEPS + point.workload.steps
-    return [RankResult.model_validate(rank) for rank in ranks]
+    return ranks
 
 
 def _check(ranks, value_bytes):
@@ -49,6 +42,9 @@ def _check(ranks, value_bytes):
 def test_sphereface2_alone():
     (rank,) = ranks = _measure(HeadKind(storage="bf16"), 1)
     _check(ranks, 2)
+    assert rank.rates is not None
+    assert min(rank.rates.product_flops, rank.rates.pairs, rank.rates.update) > 0
+    assert rank.rates.latency == 0
     assert rank.phases["update"] > 0
     assert rank.tile_rows > 0
 
@@ -58,6 +54,7 @@ def test_sphereface2_on_two_ranks():
     _check(ranks, 4)
     assert all(rank.phases["communication"] > 0 for rank in ranks)
     assert all(rank.products == "float32" for rank in ranks)
+    assert all(rank.rates.latency > 0 for rank in ranks)
 
 
 def test_a_softmax_head_on_two_ranks():

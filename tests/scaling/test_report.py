@@ -9,11 +9,22 @@ import pytest
 from sf2cli.scaling import report
 from sf2cli.scaling.plots import scale_plot
 from sf2cli.scaling.results import Measurement, RankResult
+from sf2cli.scaling.step_time import Rates
 from sf2cli.scaling.terminal_plot import log_plot
 from sf2cli.scaling.usage import Usage
 from sf2cli.scaling.workload import HeadKind, Point, Workload
 
 PHASES = ("product", "elementwise", "update", "communication", "other")
+# So that the products alone make up the model's step: 3.84 us an identity, halved.
+RATES = Rates(
+    product_flops=1e9,
+    pairs=1e18,
+    update=1e18,
+    latency=0,
+    link=1e18,
+    tile_rows=64,
+    dispatch=0,
+)
 
 
 def _measurement(head, num_ids, seconds, head_bytes):
@@ -29,6 +40,7 @@ def _measurement(head, num_ids, seconds, head_bytes):
             peak_was_reset=True,
             phases=dict(zip(PHASES, (5.0, 2.0, 1.0, 1.0, 1.0), strict=True)),
             product_flops=1e9,
+            rates=None if head.is_softmax else RATES,
             usage=Usage(wall_s=2.0, own_s=1.5, machine_s=4.0, cores=2),
             tile_rows=64,
             products="float32",
@@ -42,9 +54,9 @@ def _measurement(head, num_ids, seconds, head_bytes):
 OURS = _measurement(HeadKind(storage="bf16"), 1000, 0.1, 400)
 OPPONENT = _measurement(HeadKind(name="cosface"), 1000, 0.8, 1600)
 ROWS = [
-    OURS.row(2000, 0.12),
-    OPPONENT.row(3000, None),
-    _measurement(HeadKind(storage="bf16"), 4000, 0.4, 1600).row(4000, 0.4),
+    OURS.row(2000),
+    OPPONENT.row(3000),
+    _measurement(HeadKind(storage="bf16"), 4000, 0.4, 1600).row(4000),
 ]
 
 
@@ -59,7 +71,9 @@ def test_ranks_are_put_together():
     assert row["product_fraction"] == pytest.approx(6 * 128 * 10 * 1000 / 0.1 / 2e9)
     # Of 2 s on 2 cores others had 1 s, half a core, and the ranks left none to spare.
     assert row["cores_lost"] == pytest.approx(0.5)
-    assert row["model_error"] == pytest.approx(0.2)
+    assert row["model_s"] == pytest.approx(6 * 128 * 10 * 500 / 1e9)
+    assert row["model_error"] == pytest.approx(0.00384 / 0.1 - 1)
+    assert (row["rate_product_flops"], ROWS[1]["rate_product_flops"]) == (1e9, None)
     assert (row["first_loss"], row["last_loss"]) == (9.0, 7.0)
 
 
@@ -108,7 +122,7 @@ def test_every_column_of_the_csv_is_explained_or_plain():
 def test_the_tables(capsys):
     report.show(ROWS, ["not measured: x"], "title")
     out = capsys.readouterr().out
-    for said in ("cosface fp32", "8.00", "0.25", "+20%", "not measured: x", "seconds a step"):
+    for said in ("cosface fp32", "8.00", "0.25", "-96%", "not measured: x", "seconds a step"):
         assert said in out
 
 

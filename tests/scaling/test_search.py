@@ -4,13 +4,13 @@ import pytest
 
 from sf2cli.errors import Sf2Error
 from sf2cli.scaling.launch import RankMemoryError
-from sf2cli.scaling.plan import Budget, Platform, largest_ids
+from sf2cli.scaling.plan import Budget, largest_ids
 from sf2cli.scaling.results import Measurement, RankResult
 from sf2cli.scaling.search import search_largest
 from sf2cli.scaling.usage import Usage
 from sf2cli.scaling.workload import HeadKind, Workload
 
-BUDGET, PLATFORM, WORKLOAD = Budget(4 * 10**9), Platform(process_bytes=10**8), Workload(nproc=2)
+BUDGET, WORKLOAD = Budget(4 * 10**9), Workload(nproc=2)
 
 
 class FakeLab:
@@ -35,6 +35,7 @@ class FakeLab:
             peak_was_reset=True,
             phases={},
             product_flops=1.0,
+            rates=None,
             usage=Usage(wall_s=1.0, own_s=1.0, machine_s=2.0, cores=2),
             tile_rows=1,
             products="float32",
@@ -43,14 +44,14 @@ class FakeLab:
 
 
 def _search(lab):
-    return search_largest(HeadKind(), WORKLOAD, BUDGET, None, PLATFORM, lab)
+    return search_largest(HeadKind(), WORKLOAD, BUDGET, None, lab.measure)
 
 
 def test_the_plans_answer_is_taken_when_it_trains():
     lab = FakeLab(4000)
     found = _search(lab)
     assert lab.tried == [found.point.num_ids]
-    assert found.point.num_ids == largest_ids(HeadKind(), WORKLOAD, BUDGET, None, PLATFORM)
+    assert found.point.num_ids == largest_ids(HeadKind(), WORKLOAD, BUDGET, None)
 
 
 def test_a_peak_above_the_budget_steps_down_to_it():
@@ -61,9 +62,9 @@ def test_a_peak_above_the_budget_steps_down_to_it():
 
 
 def test_a_killed_rank_steps_down():
-    lab = FakeLab(4000, limit=3.6 * 10**9)
+    lab = FakeLab(4000, limit=3.2 * 10**9)
     found = _search(lab)
-    assert found.all_peaks_bytes <= 3.6 * 10**9
+    assert found.all_peaks_bytes <= 3.2 * 10**9
     assert lab.tried == sorted(lab.tried, reverse=True)
     assert len(lab.tried) > 1
 

@@ -1,12 +1,10 @@
 """The model of a step against numbers worked out by hand."""
 
-from dataclasses import replace
-
 import pytest
 
 from sf2cli.scaling.machines import find_machine
 from sf2cli.scaling.plan import BackboneCost
-from sf2cli.scaling.step_time import Rates, head_flops, step_time
+from sf2cli.scaling.step_time import Rates, head_flops, mean_rates, step_time
 from sf2cli.scaling.target import Cluster, assumptions, cluster_rates, target_speed
 from sf2cli.scaling.workload import HeadKind, Workload
 
@@ -42,11 +40,11 @@ def test_the_parts_of_a_step():
 
 
 def test_a_gpu_hides_dispatch_behind_work_and_rereads():
-    gpu = replace(ROUND, is_gpu=True)
+    gpu = ROUND.model_copy(update={"is_gpu": True})
     step = step_time(HeadKind(), 1000, WORKLOAD, gpu)
     assert step.update == pytest.approx((4 * 40 + 3 * 40) * 1000 / 1e6)
     assert step.dispatch == 0
-    slow = step_time(HeadKind(), 1000, WORKLOAD, replace(gpu, dispatch=1.0))
+    slow = step_time(HeadKind(), 1000, WORKLOAD, gpu.model_copy(update={"dispatch": 1.0}))
     assert slow.product + slow.elementwise + slow.update + slow.dispatch == pytest.approx(20)
 
 
@@ -57,6 +55,12 @@ def test_ranks_share_the_identities_and_pay_for_talking():
     assert two.update == pytest.approx(one.update / 2)
     # Two large collectives of 4,000 bytes and three small ones.
     assert two.communication == pytest.approx(5 * 0.001 + 8000 / 1e6)
+
+
+def test_ranks_are_averaged():
+    other = ROUND.model_copy(update={"product_flops": 2e9, "pairs": 3e6})
+    mean = mean_rates([ROUND, other])
+    assert (mean.product_flops, mean.pairs, mean.update) == (4e9, 2e6, 1e6)
 
 
 def test_storage_momentum_and_sampling_shrink_the_update():
