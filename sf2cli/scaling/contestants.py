@@ -44,6 +44,10 @@ class Contestant(Protocol):
     def products(self) -> torch.dtype:
         """The type its matrix products are taken in."""
 
+    @property
+    def kernels(self) -> str:
+        """What does its element-wise work."""
+
     def step(self, features: Tensor, labels: Tensor) -> Tensor:
         """Step the head on its part of the batch, give `features` its gradient; the loss."""
 
@@ -99,6 +103,10 @@ class _OneVsAll:
     def products(self) -> torch.dtype:
         return self._head.products
 
+    @property
+    def kernels(self) -> str:
+        return self._head.kernels.name
+
     def step(self, features: Tensor, labels: Tensor) -> Tensor:
         loss = self._sgd.one_pass(features, labels)
         loss.backward()
@@ -108,6 +116,7 @@ class _OneVsAll:
 class _Softmax:
     tile_rows = 0
     products = torch.float32
+    kernels = "torch"
 
     def __init__(self, point: Point, device: torch.device) -> None:
         self._head = ShardedSoftmaxHead(
@@ -135,6 +144,7 @@ class _Softmax:
 class _Published:
     tile_rows = 0
     products = torch.float32
+    kernels = "torch"
 
     def __init__(self, point: Point, device: torch.device) -> None:
         size = point.workload.embedding_size

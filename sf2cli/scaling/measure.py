@@ -63,7 +63,7 @@ def measure(point: Point, device: torch.device, tick: Callable[[], None]) -> Ran
             heads.append(head_s)
         tick()
     usage = watch.read()
-    peak, kept, tile, products = _peak(device), head.kept_bytes, head.tile_rows, head.products
+    peak, kept, tile = _peak(device), head.kept_bytes, head.tile_rows
     shown = point
     if tile and point.rows > _PROFILED_TILES * tile:
         shown = point.model_copy(update={"num_ids": _PROFILED_TILES * tile * workload.nproc})
@@ -93,7 +93,8 @@ def measure(point: Point, device: torch.device, tick: Callable[[], None]) -> Ran
         usage=usage,
         rates=rates,
         tile_rows=tile,
-        products=str(products).removeprefix("torch."),
+        products=str(head.products).removeprefix("torch."),
+        kernels=head.kernels,
     )
 
 

@@ -27,6 +27,9 @@ def measured(point: Point, store: Store) -> Measurement:
         found = Measurement(point=point, ranks=run_ranks(point, line.advance))
     store.save(name, settings, found)
     console.info(f"{point.name}: {show_seconds(found.median_s)} a step")
+    kernels = found.ranks[0].kernels
+    if ", slow" in kernels:
+        console.warn(f"the head's element-wise work ran in {kernels}")
     if found.cores_lost > TOLERATED_CORES:
         console.warn(
             f"other processes took {found.cores_lost:.1f} of the cores meanwhile: its times are"

@@ -63,6 +63,7 @@ class RankResult(BaseModel):
         usage: of the machine from the first timed step to the last.
         tile_rows: identities worked on at a time; 0 for all at once.
         products: the type the matrix products are taken in.
+        kernels: what does the element-wise work, and why if it is slow.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -81,6 +82,7 @@ class RankResult(BaseModel):
     usage: Usage
     tile_rows: int
     products: str
+    kernels: str
 
     @property
     def beyond_bytes(self) -> int:
@@ -182,6 +184,7 @@ class Measurement(BaseModel):
             **{f"share_{phase}": share for phase, share in self.shares.items()},
             "cores_lost": self.cores_lost,
             "products": self.ranks[0].products,
+            "kernels": self.ranks[0].kernels,
             "tile_rows": self.ranks[0].tile_rows,
             "tile_product_flops": rate,
             "product_fraction": flops / self.head_s / rate,

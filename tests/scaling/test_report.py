@@ -44,6 +44,7 @@ def _measurement(head, num_ids, seconds, head_bytes):
             usage=Usage(wall_s=2.0, own_s=1.5, machine_s=4.0, cores=2),
             tile_rows=64,
             products="float32",
+            kernels="c++",
         )
         for factor in (0.5, 0.75)
     ]

@@ -39,6 +39,7 @@ class FakeLab:
             usage=Usage(wall_s=1.0, own_s=1.0, machine_s=2.0, cores=2),
             tile_rows=1,
             products="float32",
+            kernels="c++",
         )
         return Measurement(point=point, ranks=[rank, rank])
 
