@@ -90,4 +90,6 @@ def _is_out_of_memory(failure: BaseException) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    status = main(Path(sys.argv[1]))
+    # Tearing the interpreter down now and then aborts a rank that is done, over one of its threads.
+    os._exit(status)
