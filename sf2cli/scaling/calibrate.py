@@ -1,14 +1,16 @@
 """One rank's measurement of the machine's own rates: what the model of a step is made of.
 
-Each rate is of one piece of the head's step by itself: the three products and the update on more
-rows than the caches hold, the element-wise kernel on one tile, a tile's dispatch, and the
-collectives. All ranks measure at the same time, so that they share the machine as in a step.
+Each rate is of one piece of the head's step by itself: the three products on more rows than the
+caches hold, the update as what it adds to them (it finds rows and gradients where they left them,
+in this core's cache or another's), the element-wise kernel on one tile, a tile's dispatch, and the
+collectives. Medians, and all ranks at once, so that they share the machine as in a step.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+import statistics
 from collections.abc import Callable
 
 import torch
@@ -20,7 +22,7 @@ from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.tiles import row_tiles
 from sf2cli.scaling import contestants
 from sf2cli.scaling.body import build_body
-from sf2cli.scaling.products import seconds_each
+from sf2cli.scaling.products import rounds
 from sf2cli.scaling.step_time import Rates, step_time
 from sf2cli.scaling.workload import HeadKind, Workload
 
@@ -39,12 +41,13 @@ def measure_rates(kind: HeadKind, workload: Workload, device: torch.device) -> R
     value_bytes = head.weight.element_size() * (1 + kind.momentum)
     streamed = max(1, _STREAMED_BYTES // (width * value_bytes * rows)) * rows
     weight = torch.randn(streamed, width).to(device, head.weight.dtype)
-    product_s = seconds_each(_products(weight, rows, batch, head.products), device)
-    update_s = seconds_each(_update(head, kind, weight, rows), device)
+    product_s = _seconds(_tiles(head, weight, rows, batch, None), device)
+    both_s = _seconds(_tiles(head, weight, rows, batch, _update(head, kind, weight)), device)
+    update_s = max(both_s - product_s, 1e-3 * product_s)
     latency, link = _collectives(workload, device)
     rates = Rates(
         product_flops=6 * batch * width * streamed / product_s,
-        pairs=rows * batch / seconds_each(_negatives(head, rows, batch), device),
+        pairs=rows * batch / _seconds(_negatives(head, rows, batch), device),
         update=2 * streamed * width * value_bytes / update_s,
         latency=latency,
         link=link,
@@ -54,10 +57,19 @@ def measure_rates(kind: HeadKind, workload: Workload, device: torch.device) -> R
     return rates.model_copy(update={"fixed": _fixed_seconds(kind, workload, device, rates)})
 
 
-def _products(
-    weight: torch.Tensor, rows: int, batch: int, dtype: torch.dtype
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    return statistics.median(rounds(work, device))
+
+
+def _tiles(
+    head: ShardedHead,
+    weight: torch.Tensor,
+    rows: int,
+    batch: int,
+    update: Callable[[slice, torch.Tensor], None] | None,
 ) -> Callable[[], None]:
-    """The three products of every tile of `weight`."""
+    """The three products of every tile of `weight`, and what follows on each."""
+    dtype = head.products
     features = torch.randn(batch, weight.shape[1]).to(weight.device, dtype)
     cos = torch.zeros(rows, batch, dtype=dtype, device=weight.device)
     grad = torch.empty(rows, weight.shape[1], dtype=dtype, device=weight.device)
@@ -68,6 +80,8 @@ def _products(
             torch.mm(part, features.T, out=cos)
             torch.mm(cos.T, part)
             torch.mm(cos, features, out=grad)
+            if update is not None:
+                update(tile, grad)
 
     return work
 
@@ -85,11 +99,10 @@ def _negatives(head: ShardedHead, rows: int, batch: int) -> Callable[[], object]
 
 
 def _update(
-    head: ShardedHead, kind: HeadKind, weight: torch.Tensor, rows: int
-) -> Callable[[], None]:
-    """The SGD step of every tile of `weight`."""
+    head: ShardedHead, kind: HeadKind, weight: torch.Tensor
+) -> Callable[[slice, torch.Tensor], None]:
+    """The SGD step of a tile of `weight`, by its gradient."""
     momentum = torch.zeros_like(weight) if kind.momentum else None
-    grad = torch.zeros(rows, weight.shape[1], dtype=head.products, device=weight.device)
     step = SGDStep(
         contestants.LEARNING_RATE,
         contestants.MOMENTUM if kind.momentum else 0.0,
@@ -97,12 +110,11 @@ def _update(
         seed=0,
     )
 
-    def work() -> None:
-        for tile in row_tiles(len(weight), rows):
-            part = None if momentum is None else momentum[tile]
-            head.kernels.update(weight[tile], part, grad, tile.start, step)
+    def update(tile: slice, grad: torch.Tensor) -> None:
+        part = None if momentum is None else momentum[tile]
+        head.kernels.update(weight[tile], part, grad, tile.start, step)
 
-    return work
+    return update
 
 
 def _dispatch_seconds(kind: HeadKind, workload: Workload, device: torch.device) -> float:
@@ -129,7 +141,7 @@ def _small_step_seconds(
     labels = torch.zeros(len(features), dtype=torch.int64, device=device)
     head = contestants.one_vs_all(kind, _SMALL_ROWS * workload.nproc, workload, device, tile_size)
     sgd = HeadSGD(head, contestants.LEARNING_RATE)
-    return seconds_each(functools.partial(sgd.one_pass, features, labels), device)
+    return _seconds(functools.partial(sgd.one_pass, features, labels), device)
 
 
 def _collectives(workload: Workload, device: torch.device) -> tuple[float, float]:
@@ -137,11 +149,11 @@ def _collectives(workload: Workload, device: torch.device) -> tuple[float, float
     if not dist.is_initialized():
         return 0.0, 1.0
     few = torch.zeros(2, dtype=torch.float64, device=device)
-    latency = seconds_each(lambda: dist.all_reduce(few), device)
+    latency = _seconds(lambda: dist.all_reduce(few), device)
     size = workload.batch_size * workload.embedding_size
     mine = torch.zeros(size // workload.nproc, device=device)
     every = torch.zeros(len(mine) * workload.nproc, device=device)
-    gather = seconds_each(lambda: dist.all_gather_into_tensor(every, mine), device)
-    scatter = seconds_each(lambda: dist.reduce_scatter_tensor(mine, every), device)
+    gather = _seconds(lambda: dist.all_gather_into_tensor(every, mine), device)
+    scatter = _seconds(lambda: dist.reduce_scatter_tensor(mine, every), device)
     beyond = max((gather + scatter) / 2 - latency, 1e-9)
     return latency, every.numel() * 4 / beyond

@@ -32,11 +32,11 @@ def tile_product_rate(
         torch.mm(g, x, out=grad_w)
 
     flop = 6 * batch_size * embedding_size * tile_rows
-    return flop / seconds_each(products, device)
+    return flop / min(rounds(products, device))
 
 
-def seconds_each(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one `work`: the best of rounds of about 0.05 s, after some that are dropped.
+def rounds(work: Callable[[], object], device: torch.device) -> list[float]:
+    """Seconds of one `work` in each of some rounds of about 0.05 s; two before them do not count.
 
     All ranks begin together and take the same number of turns, so `work` may be collective.
     """
@@ -46,7 +46,7 @@ def seconds_each(work: Callable[[], object], device: torch.device) -> float:
     if dist.is_initialized():
         dist.broadcast(turns, 0)
     count = int(turns)
-    return min(_seconds(work, count, device) / count for _ in range(_ROUNDS))
+    return [_seconds(work, count, device) / count for _ in range(_ROUNDS)]
 
 
 def _seconds(work: Callable[[], object], turns: int, device: torch.device) -> float:
