@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from sf2cli.backbones.registry import build_backbone
 from sf2cli.errors import Sf2Error
+from sf2cli.files import write_through
 
 CARD_NAME = "model.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -213,10 +213,7 @@ def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for name, data in files.items():
-        with (partial / name).open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+        write_through(partial / name, data)
     if folder.exists():
         folder.rename(previous)
     try:

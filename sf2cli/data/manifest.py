@@ -8,13 +8,13 @@ The manifest is written last: a folder without one is not a set.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sf2cli.errors import Sf2Error
+from sf2cli.files import write_through
 
 MANIFEST_NAME = "manifest.json"
 INDEX_NAME = "index.npy"
@@ -114,7 +114,4 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     Raises:
         OSError: the disk is full or the folder cannot be written.
     """
-    with (folder / MANIFEST_NAME).open("w", encoding="utf-8", newline="\n") as stream:
-        stream.write(manifest.model_dump_json(indent=2) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    write_through(folder / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")

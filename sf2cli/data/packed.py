@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sf2cli.data.images import BadImageError, decode_image, resize
 from sf2cli.data.manifest import INDEX_NAME, SOURCES_NAME, Manifest, load_manifest
 from sf2cli.data.shard_files import ShardFiles
-from sf2cli.data.writer import file_sha256
 from sf2cli.errors import Sf2Error
+from sf2cli.files import file_sha256
 
 _SHARD, _OFFSET, _SIZE, _LABEL = range(4)
 _REMEDY = "Copy the set again, or pack it again with --overwrite."

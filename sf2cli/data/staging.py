@@ -14,6 +14,7 @@ from types import FrameType
 from sf2cli import console
 from sf2cli.data.manifest import INDEX_NAME, MANIFEST_NAME, SOURCES_NAME
 from sf2cli.errors import Sf2Error
+from sf2cli.files import sync
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def staged(targets: Sequence[Path], overwrite: bool) -> Iterator[list[Path]]:
                 folder.mkdir()
             yield folders
             for folder in folders:
-                _sync(folder)
+                sync(folder)
             _move_all(folders, targets, old)
         finally:
             for folder in (*folders, *old):
@@ -122,21 +123,13 @@ def _move_all(folders: Sequence[Path], targets: Sequence[Path], old: Sequence[Pa
             moved.append((folder, target))
             folder.rename(target)
         for target in targets:
-            _sync(target.parent)
+            sync(target.parent)
     except BaseException:
         for origin, place in reversed(moved):
             # The interrupted move itself may not have happened.
             if place.exists() and not origin.exists():
                 place.rename(origin)
         raise
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _remove(folder: Path) -> None:

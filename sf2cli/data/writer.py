@@ -27,6 +27,7 @@ from sf2cli.data.manifest import (
     Shard,
     write_manifest,
 )
+from sf2cli.files import file_sha256
 
 _BLOCK = tarfile.BLOCKSIZE
 _END = bytes(2 * _BLOCK)
@@ -188,15 +189,6 @@ class SetWriter:
             stream.flush()
             os.fsync(stream.fileno())
         return file_sha256(path)
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's content, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _member(name: str, data: bytes) -> bytes:

@@ -8,9 +8,9 @@ import numpy as np
 
 from sf2cli.data.manifest import MANIFEST_NAME
 from sf2cli.data.packed import PackedSet
-from sf2cli.data.writer import file_sha256
 from sf2cli.errors import Sf2Error
 from sf2cli.evaluation.pair_set import PairSet
+from sf2cli.files import file_sha256
 
 # The pairs and their scores are kept in memory, about 45 bytes a pair: 2.3 GB at this many images.
 MAX_IMAGES = 10_000

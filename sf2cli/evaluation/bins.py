@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sf2cli.data.images import BadImageError, decode_image, resize
-from sf2cli.data.writer import file_sha256
 from sf2cli.errors import Sf2Error
 from sf2cli.evaluation.pair_set import PairSet
 from sf2cli.evaluation.unpickle import ByteArray, as_bytes, load_untrusted
+from sf2cli.files import file_sha256
 
 _REMEDY = "Expected an InsightFace .bin: (images, issame), two images a pair."
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from sf2cli import console
 from sf2cli.data.images import BadImageError, decode_image, resize
-from sf2cli.data.writer import file_sha256
 from sf2cli.errors import Sf2Error
 from sf2cli.evaluation.pair_list import PairList, read_pair_list
 from sf2cli.evaluation.pair_set import PairSet
+from sf2cli.files import file_sha256
 
 _NAMED = 5
 

@@ -14,6 +14,20 @@ from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.tiles import Tile, whole_tiles
 
 
+def require_sgd(lr: float, momentum: float, weight_decay: float) -> None:
+    """Check the settings of momentum SGD.
+
+    Raises:
+        ValueError: a setting outside its range.
+    """
+    if not (math.isfinite(lr) and lr >= 0):
+        raise ValueError(f"lr is {lr}; expected a number >= 0")
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum is {momentum}; expected a number in [0, 1)")
+    if not (math.isfinite(weight_decay) and weight_decay >= 0):
+        raise ValueError(f"weight_decay is {weight_decay}; expected a number >= 0")
+
+
 class HeadSGD:
     """torch.optim.SGD on `weight` and `bias` of a head, without temporaries of the weight's size.
 
@@ -33,12 +47,7 @@ class HeadSGD:
     def __init__(
         self, head: ShardedHead, lr: float, momentum: float = 0.9, weight_decay: float = 5e-4
     ) -> None:
-        if not (math.isfinite(lr) and lr >= 0):
-            raise ValueError(f"lr is {lr}; expected a number >= 0")
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum is {momentum}; expected a number in [0, 1)")
-        if not (math.isfinite(weight_decay) and weight_decay >= 0):
-            raise ValueError(f"weight_decay is {weight_decay}; expected a number >= 0")
+        require_sgd(lr, momentum, weight_decay)
         self.lr = lr
         self.momentum = momentum
         self.weight_decay = weight_decay

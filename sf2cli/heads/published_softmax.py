@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sf2cli.heads.batch import gather_labels, require_batch
-from sf2cli.heads.partition import Partition
+from sf2cli.heads.class_shard import ClassShard
 from sf2cli.heads.ranks import Ranks
 from sf2cli.heads.softmax import MarginSoftmax
 
 
-class PublishedSoftmaxHead(nn.Module):
+class PublishedSoftmaxHead(ClassShard):
     """CosFace over K classes of which this rank owns one contiguous range, float32.
 
     The contract of `ShardedSoftmaxHead.forward`; step `weight` with torch.optim.SGD.
@@ -44,22 +44,18 @@ class PublishedSoftmaxHead(nn.Module):
         *,
         group: dist.ProcessGroup | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(num_classes, embedding_size, group)
         if hp.kind != "cosface":
             raise ValueError(f"kind is {hp.kind}; expected cosface")
         self.hp = hp
-        self.ranks = Ranks.of(group)
-        self.partition = Partition(num_classes, self.ranks.size)
-        self.start = self.partition.start(self.ranks.rank)
-        rows = self.partition.size(self.ranks.rank)
-        self.weight = nn.Parameter(torch.empty(rows, embedding_size).normal_(0, 0.01))
+        self.weight = nn.Parameter(torch.empty(self.rows, embedding_size).normal_(0, 0.01))
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """See `ShardedSoftmaxHead.forward`."""
         device = self.weight.device
-        require_batch(self.ranks, features, labels, self.weight.shape[1], device)
-        ids = gather_labels(self.ranks, labels, self.partition.num_classes, device)
-        here = (ids >= self.start) & (ids < self.start + len(self.weight))
+        require_batch(self.ranks, features, labels, self.embedding_size, device)
+        ids = gather_labels(self.ranks, labels, self.num_classes, device)
+        here = (ids >= self.start) & (ids < self.stop)
         rows = here.nonzero().squeeze(1)
         columns = ids[rows] - self.start
         everyone = _Gather.apply(F.normalize(features), self.ranks)

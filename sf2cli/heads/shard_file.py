@@ -21,7 +21,6 @@ from torch import Tensor
 from sf2cli.heads.tiles import row_tiles
 
 ROWS_AT_A_TIME = 16384
-_CHUNK_BYTES = 1 << 22
 _CODES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float64: "F64"}
 
 
@@ -73,16 +72,3 @@ def read_rows(path: Path, into: Mapping[str, Tensor], first: int) -> None:
             source = stored.get_slice(name)
             for tile in row_tiles(len(rows), ROWS_AT_A_TIME):
                 rows[tile] = source[first + tile.start : first + tile.stop].to(rows)
-
-
-def sha256(path: Path) -> str:
-    """The sha256 of a file, in hex.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()

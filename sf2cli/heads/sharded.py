@@ -17,20 +17,19 @@ from torch import Tensor, nn
 from sf2cli.errors import Sf2Error
 from sf2cli.heads.attach import attach
 from sf2cli.heads.batch import gather_labels, require_batch
+from sf2cli.heads.class_shard import ClassShard
 from sf2cli.heads.initial import initialize_rows_
 from sf2cli.heads.kernels import choose_kernels
-from sf2cli.heads.partition import Partition
 from sf2cli.heads.precision import fast_products
-from sf2cli.heads.ranks import Ranks
 from sf2cli.heads.sampling import sampled_tiles
 from sf2cli.heads.sphereface2 import SphereFace2, initial_bias
+from sf2cli.heads.tile_size import tile_size_for
 from sf2cli.heads.tiles import (
     Batch,
     Consume,
     Tile,
     phase,
     shard_pass,
-    tile_size_for,
     whole_tiles,
 )
 
@@ -47,7 +46,7 @@ class Pass(NamedTuple):
     grad_bias: Tensor
 
 
-class ShardedHead(nn.Module):
+class ShardedHead(ClassShard):
     """K binary classifiers of which this rank owns one contiguous range.
 
     `weight` [shard, d] holds this rank's rows, always of unit length; `bias` is a scalar that
@@ -90,9 +89,7 @@ class ShardedHead(nn.Module):
         seed: int = 0,
         tile_size: int | None = None,
     ) -> None:
-        super().__init__()
-        if embedding_size < 1:
-            raise ValueError(f"embedding_size is {embedding_size}; expected 1 or more")
+        super().__init__(num_classes, embedding_size, group)
         if tile_size is not None and tile_size < 1:
             raise ValueError(f"tile_size is {tile_size}; expected 1 or more")
         if dtype not in DTYPES:
@@ -102,8 +99,6 @@ class ShardedHead(nn.Module):
         if not 0 < negatives <= 1:
             raise ValueError(f"negatives is {negatives}; expected a share in (0, 1]")
         self.hp = hp
-        self.ranks = Ranks.of(group)
-        self.partition = Partition(num_classes, self.ranks.size)
         self.negatives = negatives
         self.seed = seed
         self._tile_size = tile_size
@@ -114,9 +109,7 @@ class ShardedHead(nn.Module):
             chosen = products or dtype
         self.products: torch.dtype = chosen
         self.kernels = choose_kernels(device, dtype, self.products, hp)
-        shard = torch.empty(
-            self.partition.size(self.ranks.rank), embedding_size, device=device, dtype=dtype
-        )
+        shard = torch.empty(self.rows, embedding_size, device=device, dtype=dtype)
         initialize_rows_(shard, self.start, seed)
         self.weight = nn.Parameter(shard)
         exact = torch.promote_types(dtype, torch.float32)
@@ -124,32 +117,12 @@ class ShardedHead(nn.Module):
             torch.tensor(initial_bias(hp, num_classes), device=device, dtype=exact)
         )
 
-    @property
-    def num_classes(self) -> int:
-        """K, over all ranks."""
-        return self.partition.num_classes
-
-    @property
-    def embedding_size(self) -> int:
-        """d."""
-        return int(self.weight.shape[1])
-
-    @property
-    def start(self) -> int:
-        """The first class id of this rank."""
-        return self.partition.start(self.ranks.rank)
-
-    @property
-    def stop(self) -> int:
-        """One past the last class id of this rank."""
-        return self.partition.stop(self.ranks.rank)
-
     def tile_size(self, batch: int) -> int:
         """Classes worked on at a time with a batch of that size over all ranks."""
         if self._tile_size is not None:
             return self._tile_size
         row_bytes = (2 * self.weight.element_size() + self.products.itemsize) * self.embedding_size
-        return tile_size_for(row_bytes, 2 * batch * self.products.itemsize, self.weight.device)
+        return tile_size_for(row_bytes, 2 * batch * self.products.itemsize, self.weight.is_cpu)
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """The loss over the batch of all ranks; collective.

@@ -17,9 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sf2cli.heads.batch import gather_labels, require_batch
+from sf2cli.heads.class_shard import ClassShard
 from sf2cli.heads.initial import derived_seed, initialize_rows_
-from sf2cli.heads.partition import Partition
-from sf2cli.heads.ranks import Ranks
 from sf2cli.heads.softmax import MarginSoftmax
 from sf2cli.heads.softmax_shard import Scratch, SoftmaxShard
 
@@ -28,7 +27,7 @@ from sf2cli.heads.softmax_shard import Scratch, SoftmaxShard
 INITIAL_STD = 0.01
 
 
-class ShardedSoftmaxHead(nn.Module):
+class ShardedSoftmaxHead(ClassShard):
     """A margin softmax over K classes of which this rank owns one contiguous range.
 
     `weight` [shard, d] holds this rank's raw rows; they are normalised inside the graph. Its
@@ -74,44 +73,18 @@ class ShardedSoftmaxHead(nn.Module):
         seed: int = 0,
         sample_rate: float = 1.0,
     ) -> None:
-        super().__init__()
-        if embedding_size < 1:
-            raise ValueError(f"embedding_size is {embedding_size}; expected 1 or more")
+        super().__init__(num_classes, embedding_size, group)
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(f"dtype is {dtype}; expected torch.float32 or torch.float64")
         if not 0 < sample_rate <= 1:
             raise ValueError(f"sample_rate is {sample_rate}; expected a number in (0, 1]")
         self.hp = hp
         self.sample_rate = sample_rate
-        self.ranks = Ranks.of(group)
-        self.partition = Partition(num_classes, self.ranks.size)
-        shard = torch.empty(
-            self.partition.size(self.ranks.rank), embedding_size, device=device, dtype=dtype
-        )
+        shard = torch.empty(self.rows, embedding_size, device=device, dtype=dtype)
         initialize_rows_(shard, self.start, seed)
         self.weight = nn.Parameter(shard.mul_(INITIAL_STD * math.sqrt(embedding_size)))
         self._generator = torch.Generator(device).manual_seed(derived_seed(seed, self.ranks.rank))
         self._scratch = Scratch()
-
-    @property
-    def num_classes(self) -> int:
-        """K, over all ranks."""
-        return self.partition.num_classes
-
-    @property
-    def embedding_size(self) -> int:
-        """d."""
-        return int(self.weight.shape[1])
-
-    @property
-    def start(self) -> int:
-        """The first class id of this rank."""
-        return self.partition.start(self.ranks.rank)
-
-    @property
-    def stop(self) -> int:
-        """One past the last class id of this rank."""
-        return self.partition.stop(self.ranks.rank)
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """The loss over the batch of all ranks; collective, as is its backward.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.optim.sgd import sgd
 
+from sf2cli.heads.optimizer import require_sgd
 from sf2cli.heads.sharded_softmax import ShardedSoftmaxHead
 
 _ROWS = 1024
@@ -34,12 +33,7 @@ class SoftmaxSGD:
         momentum: float = 0.9,
         weight_decay: float = 5e-4,
     ) -> None:
-        if not (math.isfinite(lr) and lr >= 0):
-            raise ValueError(f"lr is {lr}; expected a number >= 0")
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum is {momentum}; expected a number in [0, 1)")
-        if not (math.isfinite(weight_decay) and weight_decay >= 0):
-            raise ValueError(f"weight_decay is {weight_decay}; expected a number >= 0")
+        require_sgd(lr, momentum, weight_decay)
         self.lr = lr
         self.momentum = momentum
         self.weight_decay = weight_decay

@@ -9,7 +9,6 @@ rows. The caller makes the folder whole or absent.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,8 +17,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from sf2cli.errors import Sf2Error
+from sf2cli.files import file_sha256, write_through
 from sf2cli.heads.optimizer import HeadSGD
-from sf2cli.heads.shard_file import read_rows, sha256, write_rows
+from sf2cli.heads.shard_file import read_rows, write_rows
 from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.sphereface2 import SphereFace2
 
@@ -140,10 +140,7 @@ def _row_tensors(head: ShardedHead, optimizer: HeadSGD | None) -> dict[str, Tens
 
 def _write_manifest(path: Path, manifest: HeadManifest) -> Sf2Error | None:
     try:
-        with path.open("w", encoding="utf-8") as stream:
-            stream.write(manifest.model_dump_json(indent=1))
-            stream.flush()
-            os.fsync(stream.fileno())
+        write_through(path, manifest.model_dump_json(indent=1))
     except OSError as error:
         return Sf2Error(f"{path}: cannot be written ({error.strerror})", "Free disk space.")
     return None
@@ -230,7 +227,7 @@ def _check_file(path: Path, entry: RowFile) -> None:
         size = path.stat().st_size
         if size != entry.bytes:
             raise Sf2Error(f"{path}: {size} bytes, {MANIFEST} says {entry.bytes}", _REMEDY)
-        if sha256(path) != entry.sha256:
+        if file_sha256(path) != entry.sha256:
             raise Sf2Error(f"{path}: not the file that {MANIFEST} names (sha256 differs)", _REMEDY)
     except OSError as error:
         raise Sf2Error(f"{path}: cannot be read ({error.strerror})", _REMEDY) from None

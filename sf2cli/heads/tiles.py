@@ -7,7 +7,6 @@ is touched: nothing of size B x K exists, and with `HeadSGD.one_pass` no gradien
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -19,9 +18,6 @@ from torch.profiler import record_function
 
 from sf2cli.heads.kernels import Kernels, Targets
 from sf2cli.heads.sphereface2 import SphereFace2, positives
-
-_MIN_TILE, _MAX_TILE = 64, 16384
-_CPU_BUDGET, _OTHER_BUDGET = 8 << 20, 64 << 20
 
 
 @dataclass(frozen=True)
@@ -79,26 +75,6 @@ def whole_tiles(weight: Tensor, tile_size: int) -> Iterator[Tile]:
     """Every row of `weight` [shard, d], once and in order."""
     for where in row_tiles(len(weight), tile_size):
         yield Tile(where, where.start, weight[where], None)
-
-
-def tile_size_for(row_bytes: int, cosine_bytes: int, device: torch.device) -> int:
-    """How many rows keep a tile's matrices in cache, a power of two.
-
-    Args:
-        row_bytes: of a row's weight, momentum and gradient together.
-        cosine_bytes: of a row's cosines and their gradients, over the whole batch.
-        device: for a CPU its second-level cache counts; elsewhere a tile has 64 MiB.
-    """
-    budget = _OTHER_BUDGET if device.type != "cpu" else max(_CPU_BUDGET, 4 * _second_level_cache())
-    fitting = max(1, budget // (row_bytes + cosine_bytes))
-    return min(max(1 << (fitting.bit_length() - 1), _MIN_TILE), _MAX_TILE)
-
-
-def _second_level_cache() -> int:
-    try:
-        return max(0, os.sysconf("SC_LEVEL2_CACHE_SIZE"))
-    except (ValueError, OSError):
-        return 0
 
 
 def phase(name: str) -> AbstractContextManager[object]:

@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from sf2cli.heads.class_shard import ClassShard
 from sf2cli.heads.optimizer import HeadSGD
 from sf2cli.heads.published_softmax import PublishedSoftmaxHead
 from sf2cli.heads.sharded import ShardedHead
@@ -60,9 +61,7 @@ def build(point: Point, device: torch.device) -> Contestant:
     """
     if not point.head.is_softmax:
         return _OneVsAll(point, device)
-    if point.head.is_published:
-        return _Published(point, device)
-    return _Softmax(point, device)
+    return _softmax(point, device)
 
 
 def one_vs_all(
@@ -113,54 +112,40 @@ class _OneVsAll:
         return loss.detach()
 
 
+def _softmax(point: Point, device: torch.device) -> _Softmax:
+    kind, workload = point.head, point.workload
+    loss, momentum = LOSSES[kind.name], _momentum(kind)
+    if kind.is_published:
+        published = PublishedSoftmaxHead(point.num_ids, workload.embedding_size, loss).to(device)
+        plain = torch.optim.SGD(
+            published.parameters(), LEARNING_RATE, momentum, weight_decay=WEIGHT_DECAY
+        )
+        return _Softmax(published, plain, kind.momentum)
+    head = ShardedSoftmaxHead(
+        point.num_ids,
+        workload.embedding_size,
+        loss,
+        device=device,
+        seed=workload.seed,
+        sample_rate=kind.rate,
+    )
+    sgd = SoftmaxSGD(head, LEARNING_RATE, momentum, WEIGHT_DECAY)
+    return _Softmax(head, sgd, kind.momentum)
+
+
 class _Softmax:
     tile_rows = 0
     products = torch.float32
     kernels = "torch"
 
-    def __init__(self, point: Point, device: torch.device) -> None:
-        self._head = ShardedSoftmaxHead(
-            point.num_ids,
-            point.workload.embedding_size,
-            LOSSES[point.head.name],
-            device=device,
-            seed=point.workload.seed,
-            sample_rate=point.head.rate,
-        )
-        self._sgd = SoftmaxSGD(self._head, LEARNING_RATE, _momentum(point.head), WEIGHT_DECAY)
+    def __init__(self, head: ClassShard, sgd: SoftmaxSGD | torch.optim.SGD, momentum: bool) -> None:
+        self._head = head
+        self._sgd = sgd
+        self._momentum = momentum
 
     @property
     def kept_bytes(self) -> int:
-        return _bytes(self._head.weight) + _bytes(self._sgd.weight_momentum)
-
-    def step(self, features: Tensor, labels: Tensor) -> Tensor:
-        loss: Tensor = self._head(features, labels)
-        loss.backward()
-        self._sgd.step()
-        self._sgd.zero_grad()
-        return loss.detach()
-
-
-class _Published:
-    tile_rows = 0
-    products = torch.float32
-    kernels = "torch"
-
-    def __init__(self, point: Point, device: torch.device) -> None:
-        size = point.workload.embedding_size
-        head = PublishedSoftmaxHead(point.num_ids, size, LOSSES[PARTIAL])
-        self._head = head.to(device)
-        self._sgd = torch.optim.SGD(
-            self._head.parameters(),
-            lr=LEARNING_RATE,
-            momentum=_momentum(point.head),
-            weight_decay=WEIGHT_DECAY,
-        )
-        self._kept = _bytes(self._head.weight) * (1 + point.head.momentum)
-
-    @property
-    def kept_bytes(self) -> int:
-        return self._kept
+        return _bytes(self._head.weight) * (1 + self._momentum)
 
     def step(self, features: Tensor, labels: Tensor) -> Tensor:
         loss: Tensor = self._head(features, labels)

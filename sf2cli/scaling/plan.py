@@ -9,10 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import astuple, dataclass
 
+from sf2cli.heads.tile_size import tile_size_for
 from sf2cli.scaling.workload import VALUE_BYTES, HeadKind, Workload
-
-# The head's own bounds on the identities of a tile.
-_LEAST_TILE, _LARGEST_TILE = 64, 16384
 
 
 @dataclass(frozen=True)
@@ -22,12 +20,12 @@ class Platform:
     Attributes:
         process_bytes: Python, torch and its libraries in one rank; the default is what measurement
             shows on Linux with torch 2.13.
-        tile_bytes: what the head lets a tile's matrices take.
+        on_cpu: whether tiles are cut to a CPU's caches.
         zero_stage: DeepSpeed's, 0 to 3, for the backbone.
     """
 
     process_bytes: int = 260 * 2**20
-    tile_bytes: int = 8 * 2**20
+    on_cpu: bool = True
     zero_stage: int = 0
 
 
@@ -127,7 +125,8 @@ def rank_memory(
         logits=in_use * logits,
         tile=0
         if head.is_softmax
-        else min(rows, tile_rows(d, batch, platform)) * _tile_row_bytes(d, batch),
+        # The gradient of its rows, its cosines and theirs, in fp32 at most.
+        else min(rows, tile_rows(head, workload, platform)) * 4 * (d + 2 * batch),
         # The batch of all ranks and its gradient; this rank's part of both, before and after.
         features=2 * 4 * d * (batch + 2 * batch // workload.nproc),
         backbone=0 if backbone is None else backbone_bytes(backbone, workload, platform.zero_stage),
@@ -135,15 +134,11 @@ def rank_memory(
     )
 
 
-def tile_rows(embedding_size: int, batch_size: int, platform: Platform = Platform()) -> int:
-    """Identities worked on at a time, about: what the tile's memory holds, within bounds."""
-    fitting = platform.tile_bytes // _tile_row_bytes(embedding_size, batch_size)
-    return min(max(fitting, _LEAST_TILE), _LARGEST_TILE)
-
-
-def _tile_row_bytes(embedding_size: int, batch_size: int) -> int:
-    """A row and its gradient, a row of cosines and theirs, in fp32."""
-    return 4 * (2 * embedding_size + 2 * batch_size)
+def tile_rows(head: HeadKind, workload: Workload, platform: Platform) -> int:
+    """Identities worked on at a time, where products are as fast in the storage's type as hoped."""
+    value = VALUE_BYTES[head.storage]
+    row = 3 * value * workload.embedding_size
+    return tile_size_for(row, 2 * value * workload.batch_size, platform.on_cpu)
 
 
 def backbone_bytes(cost: BackboneCost, workload: Workload, zero_stage: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sf2cli.heads.tile_size import OTHER_BYTES
 from sf2cli.scaling.machines import Machine
 from sf2cli.scaling.plan import BackboneCost, Budget, Platform, tile_rows
 from sf2cli.scaling.step_time import Rates, StepTime, head_flops, step_time
@@ -22,8 +23,7 @@ INTRA_LATENCY_S = 20e-6
 INTER_LATENCY_S = 50e-6
 # A cosine is written and read, its gradient is written and read by two products.
 PAIR_PASSES = 5
-# What the head lets a tile take beside a CPU, and the kernels it launches for one.
-TILE_BYTES = 64 * 2**20
+# That the head launches for a tile.
 KERNELS_PER_TILE = 15
 LAUNCH_S = 4e-6
 # CUDA, NCCL, and what an allocator loses.
@@ -56,7 +56,7 @@ class Cluster:
     @staticmethod
     def platform(zero_stage: int) -> Platform:
         """Its devices, as far as memory goes."""
-        return Platform(DEVICE_RESERVE_BYTES, TILE_BYTES, zero_stage)
+        return Platform(DEVICE_RESERVE_BYTES, on_cpu=False, zero_stage=zero_stage)
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,7 @@ def cluster_rates(
         update=memory_rate,
         latency=latency,
         link=link,
-        tile_rows=tile_rows(
-            workload.embedding_size, workload.batch_size, cluster.platform(zero_stage=0)
-        ),
+        tile_rows=tile_rows(head, workload, cluster.platform(zero_stage=0)),
         dispatch=KERNELS_PER_TILE * LAUNCH_S,
         backbone=backbone_s,
         is_gpu=True,
@@ -149,7 +147,7 @@ def assumptions(cluster: Cluster, zero_stage: int | None) -> list[str]:
         "products: bf16 with bf16 storage where the device has units for it, else fp32, no TF32",
         f"element-wise: {PAIR_PASSES} passes over the [B, shard] cosines in device memory; rows are"
         " read twice, their gradient is written and read",
-        f"dispatch: {KERNELS_PER_TILE} kernels a tile of {TILE_BYTES >> 20} MiB,"
+        f"dispatch: {KERNELS_PER_TILE} kernels a tile of {OTHER_BYTES >> 20} MiB,"
         f" {LAUNCH_S * 1e6:g} us each where they do not hide behind one another",
         f"latency: {INTRA_LATENCY_S * 1e6:g} us a collective within a host,"
         f" {INTER_LATENCY_S * 1e6:g} us between hosts",

@@ -10,7 +10,6 @@ A checkpoint is written into a hidden folder beside its place and renamed when e
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sf2cli.errors import Sf2Error
+from sf2cli.files import replace_file, sync, write_through
 from sf2cli.heads.state import load_head, save_head
 from sf2cli.training.backbone_state import gather_momentum, gather_weights, restore_momentum
 from sf2cli.training.engine import TrainingEngine
@@ -75,28 +75,20 @@ def save_checkpoint(
             if first:
                 save_file(weights, partial / "backbone.safetensors")
                 save_file(momentum, partial / "momentum.safetensors")
-                write_text(partial / "state.json", state.model_dump_json(indent=2))
+                write_through(partial / "state.json", state.model_dump_json(indent=2))
+                # After a power cut `latest` must not name an empty checkpoint.
                 for path in (*partial.glob("*.safetensors"), partial):
-                    _sync(path)
+                    sync(path)
                 if final.exists():
                     shutil.rmtree(final)
                 partial.rename(final)
-                _sync(folder)
-                write_text(folder / _LATEST, final.name)
+                sync(folder)
+                replace_file(folder / _LATEST, final.name)
     except Sf2Error:
         if first:
             shutil.rmtree(partial, ignore_errors=True)
         raise
     return final
-
-
-def _sync(path: Path) -> None:
-    """Through to the disk: after a power cut `latest` must not name an empty checkpoint."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -162,17 +154,3 @@ def _read(path: Path) -> dict[str, Any]:
         return load_file(path)
     except (OSError, SafetensorError) as failure:
         raise Sf2Error(f"{path}: cannot be read ({failure})") from None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a small file whole: a reader sees the old text or the new."""
-    beside = path.with_name(f".{path.name}-partial")
-    try:
-        with beside.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shutil
@@ -22,6 +21,7 @@ from sf2cli.data.loader import TrainLoader
 from sf2cli.data.manifest import MANIFEST_NAME
 from sf2cli.data.packed import PackedSet
 from sf2cli.errors import Sf2Error
+from sf2cli.files import file_sha256, replace_file
 from sf2cli.heads.sharded import ShardedHead
 from sf2cli.recipe import Recipe, dump_recipe
 from sf2cli.training.backbone_state import gather_weights
@@ -32,7 +32,6 @@ from sf2cli.training.checkpoint import (
     read_weights,
     restore_optimizers_and_head,
     save_checkpoint,
-    write_text,
 )
 from sf2cli.training.engine import TrainingEngine, new_backbone
 from sf2cli.training.lock import locked
@@ -50,8 +49,7 @@ class Run:
         self.recipe = recipe
         self.ds_config = ds_config
         self.packed = packed
-        manifest = packed.folder / MANIFEST_NAME
-        self.manifest_sha256 = hashlib.sha256(manifest.read_bytes()).hexdigest()
+        self.manifest_sha256 = file_sha256(packed.folder / MANIFEST_NAME)
 
     @property
     def metrics_path(self) -> Path:
@@ -150,13 +148,13 @@ class Run:
         )
 
     def _write_settings(self, start: int) -> None:
-        write_text(self.folder / "recipe.yaml", dump_recipe(self.recipe))
-        write_text(self.folder / "ds.json", json.dumps(self.ds_config, indent=2) + "\n")
+        replace_file(self.folder / "recipe.yaml", dump_recipe(self.recipe))
+        replace_file(self.folder / "ds.json", json.dumps(self.ds_config, indent=2) + "\n")
         kept = ""
         if start and self.metrics_path.exists():
             lines = self.metrics_path.read_text(encoding="utf-8").splitlines()
             kept = "".join(f"{line}\n" for line in lines if _step_of(line) <= start)
-        write_text(self.metrics_path, kept)
+        replace_file(self.metrics_path, kept)
 
     def _steps(
         self, engine: TrainingEngine, loader: TrainLoader, world: World, start: int, total: int

@@ -154,7 +154,7 @@ def test_what_a_killed_packing_left_is_told(targets, capsys):
 def test_the_folders_are_beside_their_place(targets, monkeypatch):
     """A rename within one folder is atomic; one across file systems is a copy."""
     seen = []
-    monkeypatch.setattr(staging, "_sync", seen.append)
+    monkeypatch.setattr(staging, "sync", seen.append)
     make(targets, "1")
     assert {path.parent for path in seen[:2]} == {targets[0].parent}
     assert seen[2:] == [target.parent for target in targets]

@@ -182,7 +182,7 @@ def test_report_replaces_its_own_files_only(tmp_path):
 @pytest.mark.parametrize("fails_at", [1, 2])
 def test_failed_write_leaves_nothing(tmp_path, monkeypatch, failure, fails_at):
     calls = []
-    real = write._write_through
+    real = write.write_through
 
     def failing(path, text):
         calls.append(path)
@@ -190,7 +190,7 @@ def test_failed_write_leaves_nothing(tmp_path, monkeypatch, failure, fails_at):
         if len(calls) == fails_at:
             raise failure
 
-    monkeypatch.setattr(write, "_write_through", failing)
+    monkeypatch.setattr(write, "write_through", failing)
     expected = Sf2Error if isinstance(failure, OSError) else KeyboardInterrupt
     with pytest.raises(expected):
         write.write_files(tmp_path / "new" / "report", {"a": 1}, "page")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sf2cli.errors import Sf2Error
+from sf2cli.files import write_through
 
 JSON_NAME = "report.json"
 PAGE_NAME = "report.html"
@@ -44,7 +45,7 @@ def write_files(folder: Path, document: dict[str, Any], page: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            _write_through(partial[name], text)
+            write_through(partial[name], text)
         for name in texts:
             partial[name].replace(folder / name)
     except BaseException as failure:
@@ -60,10 +61,3 @@ def write_files(folder: Path, document: dict[str, Any], page: str) -> None:
                 "Free disk space, or name a folder you may write to.",
             ) from None
         raise
-
-
-def _write_through(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
