@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sf2cli.data.pack import PackReport
 
 _NAMED = 10
-_KINDS = ("folder", "att", "recordio", "list", "archive", "webdataset")
+_KINDS = ("folder", "att", "recordio", "list", "archive", "fonts", "webdataset")
 
 
 @click.command("pack", short_help="Pack face images into WebDataset shards.")
@@ -36,6 +36,13 @@ _KINDS = ("folder", "att", "recordio", "list", "archive", "webdataset")
     type=click.Choice(["merge", "apart"]),
     help="An identity's name that is in several sets of shards: one identity, or put the set's"
     " name before it.  [default: refuse it]",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="A setting of the kind fonts, as in seen_images=12; may be repeated.",
 )
 @click.option(
     "--size",
@@ -85,6 +92,7 @@ def command(
     kind: str | None,
     images: Path | None,
     same_names: Literal["merge", "apart"] | None,
+    settings: tuple[str, ...],
     size: int | None,
     colour: Literal["rgb", "grey"] | None,
     holdout: int | None,
@@ -104,6 +112,8 @@ def command(
       recordio     InsightFace's train.rec, or the folder that holds it
       list         a path and a label a line: CSV, TSV, .lst, or blanks between
       archive      a .tar, .tar.gz or .zip of such a folder, read without unpacking it
+      fonts        the word fonts, or settings (.yaml): characters as identities, the installed
+                   fonts or those of the settings as their pictures
       webdataset   shards to pack anew: packed sets, folders of tars, tars by braces;
                    several sets joined by ::
 
@@ -138,7 +148,7 @@ def command(
             shard_bytes=shard_size * 1_000_000,
             overwrite=overwrite,
         ),
-        SourceOptions(kind, images, same_names),
+        SourceOptions(kind, images, same_names, settings),
     )
     _tell_left_out(report)
     if as_json:
