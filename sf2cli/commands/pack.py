@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sf2cli.data.pack import PackReport
 
 _NAMED = 10
-_KINDS = ("folder", "att", "recordio", "list", "archive", "fonts", "webdataset")
+_KINDS = ("folder", "att", "recordio", "list", "archive", "parquet", "fonts", "webdataset")
 
 
 @click.command("pack", short_help="Pack face images into WebDataset shards.")
@@ -112,6 +112,7 @@ def command(
       recordio     InsightFace's train.rec, or the folder that holds it
       list         a path and a label a line: CSV, TSV, .lst, or blanks between
       archive      a .tar, .tar.gz or .zip of such a folder, read without unpacking it
+      parquet      a .parquet file, several by *, or a folder of them, with the images inside
       fonts        the word fonts, or settings (.yaml): characters as identities, the installed
                    fonts or those of the settings as their pictures
       webdataset   shards to pack anew: packed sets, folders of tars, tars by braces;

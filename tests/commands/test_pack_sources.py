@@ -11,6 +11,7 @@ from sf2cli.data.packed import PackedSet
 from sf2cli.data.sources.registry import KINDS
 from tests.commands.test_pack import here, refused, sf2
 from tests.data.recordio_writer import insightface, write_rec
+from tests.data.sources.test_parquet import picture, write_hub
 from tests.pictures import encode, make_photos, noise
 
 __all__ = ["here"]
@@ -155,6 +156,21 @@ def test_fonts(here):
     assert "--set seed=1: SOURCE letters is not fonts" in refused(
         here, "letters", "x", "--set", "seed=1"
     )
+
+
+def test_parquet(here):
+    write_hub(here / "faces.parquet", [0, 1, 1, 2], ["anna", "bo", "carl"])
+    assert sf2("pack", "faces.parquet", "faces").exit_code == 0
+    packed = PackedSet.open(here / "faces")
+    assert packed.manifest.identities == ["anna", "bo", "carl"]
+    assert [packed.source(i) for i in range(4)] == [
+        "anna/0.png",
+        "bo/1.png",
+        "bo/2.png",
+        "carl/3.png",
+    ]
+    assert packed.read(2) == picture(2)
+    assert "none.parquet: no Parquet file" in refused(here, "none.parquet", "x")
 
 
 def test_webdataset(here):

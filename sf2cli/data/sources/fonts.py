@@ -81,8 +81,7 @@ class FontsSource:
         Raises:
             Sf2Error: no character that enough faces draw, or fewer than the split takes.
         """
-        for column in self._chosen:
-            yield self._identity(int(column))
+        return map(self._identity, self._chosen.tolist())
 
     def _identity(self, column: int) -> SourceIdentity:
         code, name = self._codes[column], character_name(self._codes[column])

@@ -14,6 +14,7 @@ from sf2cli.data.sources.att import AttSource
 from sf2cli.data.sources.folder import FolderSource
 from sf2cli.data.sources.fonts import FontsSource
 from sf2cli.data.sources.image_list import ListSource
+from sf2cli.data.sources.parquet import ParquetSource, is_parquet
 from sf2cli.data.sources.recordio import RecordIoSource
 from sf2cli.data.sources.shard_samples import looks_like_shard
 from sf2cli.data.sources.source import Source
@@ -78,6 +79,8 @@ def _kind_of(word: str) -> str:
         return word
     if names_shards(word):
         return "webdataset"
+    if is_parquet(path):
+        return "parquet"
     if os.path.isdir(path):
         if os.path.isfile(path / "train.rec"):
             return "recordio"
@@ -124,6 +127,7 @@ _MAKERS: dict[str, Callable[[str, SourceOptions], Source]] = {
     "recordio": _recordio,
     "list": _list,
     "archive": lambda word, _: ArchiveSource(Path(word)),
+    "parquet": lambda word, _: ParquetSource(Path(word)),
     "fonts": _fonts,
     "webdataset": lambda word, options: WebDatasetSource(word, options.same_names),
 }
