@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +13,12 @@ from sf2cli.heads.initial import derived_seed
 from sf2cli.heads.kernels import SGDStep
 from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.tiles import Tile, whole_tiles
+
+BiasRule = Literal["balanced", "learned"]
+
+# Half of the way to balance in a step: the other half forgives a batch that is off.
+_BALANCE_RATE = 0.5
+_MAX_LOG_RATIO = 3.0
 
 
 def require_sgd(lr: float, momentum: float, weight_decay: float) -> None:
@@ -34,6 +41,11 @@ class HeadSGD:
     As in the official code, weight decay is added to the raw gradient of W and b alike, and
     momentum acts on rows before they are renormalised; they are renormalised in the same step.
 
+    With the bias "balanced" no SGD is done on b: each step carries it towards the root of
+    dL/db = 0, where the positives' pull P equals the negatives' push N, by b += ln(P / N) / 2 with
+    the logarithm held within 3. The sums are those of the step's own pass, so that b follows a
+    scale that changes (see `curriculum`), which SGD on b does not. "learned" is as published.
+
     Attributes:
         lr: the learning rate of the next step; set it freely.
         steps: how many steps were taken; with the head's seed it decides rounding and sampling.
@@ -45,12 +57,18 @@ class HeadSGD:
     """
 
     def __init__(
-        self, head: ShardedHead, lr: float, momentum: float = 0.9, weight_decay: float = 5e-4
+        self,
+        head: ShardedHead,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+        bias: BiasRule = "learned",
     ) -> None:
         require_sgd(lr, momentum, weight_decay)
         self.lr = lr
         self.momentum = momentum
         self.weight_decay = weight_decay
+        self.bias_rule = bias
         self.steps = 0
         self._head = head
         # Starting from zero is torch's first step, where the buffer is the gradient.
@@ -75,7 +93,7 @@ class HeadSGD:
 
         draw = derived_seed(head.seed, self.steps, head.ranks.rank)
         done = head.run(features, labels, consume, draw)
-        self._step_bias(done.grad_bias)
+        self._step_bias(done.grad_bias, done.forces)
         self.steps += 1
         return attach(done.loss, (done.unit, done.grad_unit))
 
@@ -88,12 +106,13 @@ class HeadSGD:
         step = self._step()
         for tile in whole_tiles(head.weight, head.tile_size(batch=1)):
             self._step_tile(tile, head.weight.grad[tile.where], step)
-        self._step_bias(head.bias.grad)
+        self._step_bias(head.bias.grad, head.forces)
         self.steps += 1
 
     def zero_grad(self) -> None:
         """Drop the gradients of weight and bias, and their memory."""
         self._head.zero_grad(set_to_none=True)
+        self._head.forces.zero_()
 
     def _step(self) -> SGDStep:
         seed = derived_seed(self._head.seed, self.steps) & 0xFFFFFFFF
@@ -111,7 +130,13 @@ class HeadSGD:
                 momentum[tile.where] = buffer
 
     @torch.no_grad()
-    def _step_bias(self, grad: Tensor) -> None:
+    def _step_bias(self, grad: Tensor, forces: Tensor) -> None:
         bias, buffer = self._head.bias, self.bias_momentum
+        if self.bias_rule == "balanced":
+            pull, push = forces.log()
+            # Without a negative, or so far out that a side underflows, there is no balance to find.
+            off = (pull - push).nan_to_num(0.0, 0.0, 0.0).clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO)
+            bias.add_(off.to(bias.dtype), alpha=_BALANCE_RATE)
+            return
         buffer.mul_(self.momentum).add_(grad).add_(bias, alpha=self.weight_decay)
         bias.sub_(buffer, alpha=self.lr)

@@ -38,12 +38,14 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float64)
 
 class Pass(NamedTuple):
     """One pass over all shards: the unit features of this rank [B, d], attached to the features;
-    the loss; and its gradients by the unit features (times the number of ranks) and the bias."""
+    the loss; its gradients by the unit features (times the number of ranks) and the bias; and what
+    the latter is the difference of: the positives' pull and the negatives' push [2]."""
 
     unit: Tensor
     loss: Tensor
     grad_unit: Tensor
     grad_bias: Tensor
+    forces: Tensor
 
 
 class ShardedHead(ClassShard):
@@ -116,6 +118,8 @@ class ShardedHead(ClassShard):
         self.bias = nn.Parameter(
             torch.tensor(initial_bias(hp, num_classes), device=device, dtype=exact)
         )
+        # Of the losses since the last step that kept a gradient.
+        self.forces = torch.zeros(2, dtype=torch.float64, device=device)
 
     def tile_size(self, batch: int) -> int:
         """Classes worked on at a time with a batch of that size over all ranks."""
@@ -156,6 +160,7 @@ class ShardedHead(ClassShard):
             grad_weight[tile.where] = grad
 
         done = self.run(features, labels, keep)
+        self.forces += done.forces
         return attach(
             done.loss,
             (done.unit, done.grad_unit),
@@ -189,9 +194,16 @@ class ShardedHead(ClassShard):
                 products=self.products,
             )
         with phase("communication"):
-            sums = self.ranks.sum_(shard.sums).to(unit.dtype)
+            loss, pull, push = self.ranks.sum_(shard.sums)
             grad_unit = self.ranks.sum_and_scatter(shard.grad_features)
-        return Pass(unit, sums[0], grad_unit.mul_(self.ranks.size), sums[1])
+        exact = unit.dtype
+        return Pass(
+            unit,
+            loss.to(exact),
+            grad_unit.mul_(self.ranks.size),
+            (push - pull).to(exact),
+            torch.stack((pull, push)),
+        )
 
     def _tiles(self, batch: int, labels: Tensor, draw: int) -> Iterator[Tile]:
         weight, tile_size = self.weight.detach(), self.tile_size(batch)
