@@ -8,6 +8,7 @@ from functools import partial
 from torch import nn
 
 from sf2cli.backbones import iresnet, sfnet
+from sf2cli.backbones.glyphnet import GlyphNet
 from sf2cli.backbones.mobilefacenet import MobileFaceNet
 from sf2cli.errors import Sf2Error
 
@@ -19,6 +20,7 @@ _FACTORIES: dict[str, Callable[..., nn.Module]] = {
     **{f"{name}_bn": partial(sfnet.SFNetBN, blocks) for name, blocks in sfnet.LAYOUTS.items()},
     "sfnet4_slim_bn": partial(sfnet.SFNetBN, sfnet.LAYOUTS["sfnet4"], sfnet.SLIM_WIDTHS),
     "mobilefacenet": MobileFaceNet,
+    "glyphnet": GlyphNet,
 }
 
 

@@ -95,6 +95,24 @@ def mobilefacenet() -> Shapes:
     return {**shapes, "features.layers.2.weight": (512, 512)}
 
 
+def glyphnet() -> Shapes:
+    shapes: Shapes = {}
+
+    def unit(name: str, inputs: int, outputs: int, kernel: int = 3) -> None:
+        shapes[f"{name}.0.weight"] = (outputs, inputs, kernel, kernel)
+        shapes.update(norm(f"{name}.1", outputs))
+        shapes[f"{name}.2.weight"] = (outputs,)
+
+    unit("body.0", 3, 24, kernel=5)
+    unit("body.1", 24, 48)
+    unit("body.3", 48, 96)
+    for place, width in ((2, 48), (4, 96)):
+        for half in (0, 1):
+            unit(f"body.{place}.branch.{half}", width, width)
+    statistics = {k: v for k, v in norm("features", 512).items() if "running" in k or "num" in k}
+    return {**shapes, "fc.weight": (512, 96 * 14 * 14), **statistics}
+
+
 EXPECTED = {
     "iresnet18": iresnet((2, 2, 2, 2)),
     "iresnet34": iresnet((3, 4, 6, 3)),
@@ -113,6 +131,7 @@ EXPECTED = {
     "sfnet64_bn": sfnet((3, 8, 16, 3), batch_norm=True),
     "sfnet4_slim_bn": sfnet((0, 0, 0, 0), batch_norm=True, widths=(16, 32, 64, 128)),
     "mobilefacenet": mobilefacenet(),
+    "glyphnet": glyphnet(),
 }
 
 
@@ -123,7 +142,7 @@ def shapes_of(name: str, **sizes: int) -> Shapes:
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_names_and_shapes_are_the_published_ones(name: str) -> None:
+def test_names_and_shapes(name: str) -> None:
     assert shapes_of(name) == EXPECTED[name]
 
 

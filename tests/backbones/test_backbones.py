@@ -11,7 +11,7 @@ from torch import nn
 from sf2cli.backbones.registry import backbone_names, build_backbone
 from sf2cli.errors import Sf2Error
 
-SMALL = ["iresnet18", "sfnet4", "sfnet10", "sfnet4_bn", "sfnet10_bn", "mobilefacenet"]
+SMALL = ["iresnet18", "sfnet4", "sfnet10", "sfnet4_bn", "sfnet10_bn", "mobilefacenet", "glyphnet"]
 
 # 112 x 112 RGB, 512 dimensions. Arithmetic in test_backbone_layouts.py gives the same numbers;
 # published figures agree to their last digit: 43.59M and 65.16M (IResNet-50, -100), 2.06M (mbf).
@@ -33,6 +33,7 @@ PARAMETERS = {
     "sfnet64_bn": 50_036_544,
     "sfnet4_slim_bn": 3_310_480,
     "mobilefacenet": 2_059_520,
+    "glyphnet": 9_896_160,
 }
 
 
