@@ -19,12 +19,15 @@ from torch import Tensor, nn
 from sf2cli.heads.batch import gather_labels, require_batch
 from sf2cli.heads.class_shard import ClassShard
 from sf2cli.heads.initial import derived_seed, initialize_rows_
-from sf2cli.heads.softmax import MarginSoftmax
+from sf2cli.heads.softmax import MarginSoftmax, quality
 from sf2cli.heads.softmax_shard import Scratch, SoftmaxShard
 
 # Of the initial weights, as published: gradient and decay act on the raw rows, so their length sets
 # how fast they turn.
 INITIAL_STD = 0.01
+
+# AdaFace's statistics of feature lengths: where they start, and how fast they follow.
+_NORM_MEAN, _NORM_STD, _NORM_RATE = 20.0, 100.0, 0.01
 
 
 class ShardedSoftmaxHead(ClassShard):
@@ -85,6 +88,8 @@ class ShardedSoftmaxHead(ClassShard):
         self.weight = nn.Parameter(shard.mul_(INITIAL_STD * math.sqrt(embedding_size)))
         self._generator = torch.Generator(device).manual_seed(derived_seed(seed, self.ranks.rank))
         self._scratch = Scratch()
+        # Mean and standard deviation of the features' lengths, for adaface alone.
+        self.norms = torch.tensor([_NORM_MEAN, _NORM_STD], device=device, dtype=dtype)
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """The loss over the batch of all ranks; collective, as is its backward.
@@ -107,7 +112,10 @@ class ShardedSoftmaxHead(ClassShard):
         with torch.autocast(device.type, enabled=False):
             unit = F.normalize(features.to(self.weight))
             ids = gather_labels(self.ranks, labels, self.num_classes, device)
-            step = self._step(self.ranks.gather(unit.detach()), ids)
+            norms = None
+            if self.hp.kind == "adaface":
+                norms = self.ranks.gather(features.detach().to(self.weight).norm(dim=1))
+            step = self._step(self.ranks.gather(unit.detach()), ids, norms)
             if torch.is_grad_enabled():
                 loss: Tensor = _Differentiable.apply(unit, self.weight, step)
                 return loss
@@ -121,17 +129,32 @@ class ShardedSoftmaxHead(ClassShard):
             self._scratch.give("gradient", grad._values() if grad.is_sparse else grad)
 
     @torch.no_grad()
-    def _step(self, batch: Tensor, ids: Tensor) -> SoftmaxShard:
+    def _step(self, batch: Tensor, ids: Tensor, norms: Tensor | None) -> SoftmaxShard:
         rows = ((ids >= self.start) & (ids < self.stop)).nonzero().squeeze(1)
         columns = ids[rows] - self.start
         index = None
         if self.sample_rate < 1:
             index = self._sample(columns)
             columns = torch.searchsorted(index, columns)
-        weight = self.weight.detach()
+        own_quality = None if norms is None else self._quality(norms)[rows]
         return SoftmaxShard(
-            batch, weight, index, (rows, columns), self.hp, self.ranks, self._scratch
+            batch,
+            self.weight.detach(),
+            index,
+            (rows, columns),
+            self.hp,
+            self.ranks,
+            self._scratch,
+            own_quality,
         )
+
+    def _quality(self, norms: Tensor) -> Tensor:
+        """AdaFace's quality of the samples [B], by statistics that take them in first."""
+        norms = norms.clamp(0.001, 100)
+        if self.training:
+            std = norms.std(correction=min(1, len(norms) - 1))
+            self.norms.lerp_(torch.stack((norms.mean(), std)), _NORM_RATE)
+        return quality(norms, *self.norms)
 
     def _sample(self, positives: Tensor) -> Tensor:
         """This step's classes, sorted, relative to the shard: the positives and random others."""

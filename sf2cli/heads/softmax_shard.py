@@ -54,6 +54,7 @@ class SoftmaxShard:
         hp: the loss.
         ranks: those that hold the other classes.
         scratch: where the memory comes from.
+        quality: [p] of the positives' samples, for adaface.
 
     Attributes:
         loss: scalar, the same on every rank.
@@ -72,6 +73,7 @@ class SoftmaxShard:
         hp: MarginSoftmax,
         ranks: Ranks,
         scratch: Scratch,
+        quality: Tensor | None = None,
     ) -> None:
         self.index = index
         if index is not None:
@@ -91,8 +93,8 @@ class SoftmaxShard:
         )
         logits.mul_(self._slope_of_logits)
         cos = logits[positives] / hp.scale
-        own = margin_cos(cos, hp).mul_(hp.scale)
-        self._slope_of_margin = margin_slope(cos, hp)
+        own = margin_cos(cos, hp, quality).mul_(hp.scale)
+        self._slope_of_margin = margin_slope(cos, hp, quality)
         logits[positives] = own
 
         top = logits.amax(1) if len(weight) else batch.new_full((len(batch),), -math.inf)
@@ -101,7 +103,8 @@ class SoftmaxShard:
         sums[0] = self._exp.sum(1)
         sums[1, positives[0]] = own - top[positives[0]]
         self._normaliser, own_of_all = ranks.sum_(sums)
-        self.loss = (self._normaliser.log() - own_of_all).mean()
+        self._loss_weight = hp.loss_weight
+        self.loss = hp.loss_weight * (self._normaliser.log() - own_of_all).mean()
 
     @torch.no_grad()
     def gradients(self, factor: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,6 +119,7 @@ class SoftmaxShard:
         own = (self._exp[self._positives] - self._normaliser[rows]).mul_(self._slope_of_margin)
         self._exp[self._positives] = own
         grad_logits = self._exp.mul_(self._slope_of_logits)
+        factor = factor * self._loss_weight
         of_rows = (factor / (self._normaliser * len(self._batch)))[:, None]
 
         grad_batch = torch.mm(grad_logits, self._weight).mul_(of_rows)

@@ -15,6 +15,9 @@ KINDS = {
     "normface": MarginSoftmax("normface", scale=16),
     "cosface": MarginSoftmax("cosface", margin=0.35),
     "arcface": MarginSoftmax("arcface", margin=0.5),
+    "sphereface": MarginSoftmax("sphereface", margin=1.5, scale=30),
+    "sphereface_r": MarginSoftmax("sphereface_r", margin=1.4, scale=30, loss_weight=2.0),
+    "adaface": MarginSoftmax("adaface", margin=0.4),
 }
 D, BATCH, STEPS = 8, 6, 4
 SGD = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-3}
@@ -57,6 +60,22 @@ def backward(head, features, labels):
     return loss.item(), part.grad / world, own
 
 
+class Quality:
+    """AdaFace's quality of each whole batch, by running statistics of the features' lengths."""
+
+    def __init__(self, head):
+        self.adaptive = head.hp.kind == "adaface"
+        self.mean, self.std = 20.0, 100.0
+
+    def __call__(self, features):
+        if not self.adaptive:
+            return None
+        lengths = features.detach().double().norm(dim=1).clamp(0.001, 100)
+        self.mean += 0.01 * (lengths.mean().item() - self.mean)
+        self.std += 0.01 * (lengths.std().item() - self.std)
+        return ((lengths - self.mean) / (self.std + 1e-3) * 0.333).clamp(-1, 1)
+
+
 class Worst:
     """The largest error of anything compared, relative to the largest expected value."""
 
@@ -76,10 +95,10 @@ def follow_plain_torch(num_classes, kind, **options):
     rows = slice(head.start, head.stop)
     weight = torch.nn.Parameter(torch.cat(everywhere(head.weight.detach())))
     reference = torch.optim.SGD([weight], **SGD)
-    worst = Worst()
+    worst, quality = Worst(), Quality(head)
     for features, labels in batches(num_classes):
         features.requires_grad_()
-        expected = oracle_softmax_loss(features, weight, labels, head.hp)
+        expected = oracle_softmax_loss(features, weight, labels, head.hp, quality(features))
         expected.backward()
         loss, grad_features, own = backward(head, features.detach(), labels)
         worst.compare(loss, expected.item())
@@ -98,7 +117,7 @@ def follow_sampled_torch(num_classes, kind, rate):
     head, sgd = new_head(num_classes, kind, sample_rate=rate)
     weight = torch.cat(everywhere(head.weight.detach()))
     momentum = torch.zeros_like(weight)
-    worst = Worst()
+    worst, quality = Worst(), Quality(head)
     for features, labels in batches(num_classes):
         loss, grad_features, own = backward(head, features, labels)
         grad = head.weight.grad.coalesce()
@@ -113,7 +132,8 @@ def follow_sampled_torch(num_classes, kind, rate):
         reference = torch.optim.SGD([rows], **SGD)
         reference.state[rows]["momentum_buffer"] = momentum[index]
         features.requires_grad_()
-        expected = oracle_softmax_loss(features, rows, torch.searchsorted(index, labels), head.hp)
+        places = torch.searchsorted(index, labels)
+        expected = oracle_softmax_loss(features, rows, places, head.hp, quality(features))
         expected.backward()
         worst.compare(loss, expected.item())
         worst.compare(grad_features, features.grad[own])
@@ -167,7 +187,7 @@ def test_one_process_follows_plain_torch():
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_follow_plain_torch(world):
     for errors in run_ranks(world, _check_ranks):
-        assert len(errors) == 21
+        assert len(errors) == 42
         assert max(errors.values()) < 1e-9
 
 
@@ -181,8 +201,9 @@ def test_float32_holds_at_the_ends_of_the_scale(kind):
     features.requires_grad_()
     loss = head(features, torch.tensor([0, 1, 3]))
     loss.backward()
+    quality = Quality(head)(features)
     exact = oracle_softmax_loss(
-        features.detach().double(), rows.double(), torch.tensor([0, 1, 3]), hp
+        features.detach().double(), rows.double(), torch.tensor([0, 1, 3]), hp, quality
     )
     assert exact > 60
     assert loss.item() == pytest.approx(exact.item(), rel=1e-5)
