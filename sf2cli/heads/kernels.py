@@ -162,7 +162,7 @@ class CppKernels:
             *(_pointer(tensor) for tensor in (cos, grad, sums[0], sums[1])),
             *(_pointer(tensor) for tensor in (*targets, row_weight)),
             *(first, rows, batch),
-            *(bias.item(), hp.r, hp.cosine_margin, (1 - hp.lam) / hp.r),
+            *(bias.item(), hp.r, hp.negative_margin, (1 - hp.lam) / hp.r),
         )
         self._library.sf2_negatives(
             ctypes.byref(arguments),

@@ -27,7 +27,9 @@ from sf2cli.heads.tile_size import tile_size_for
 from sf2cli.heads.tiles import (
     Batch,
     Consume,
+    ShardLoss,
     Tile,
+    own_logits,
     phase,
     shard_pass,
     whole_tiles,
@@ -55,6 +57,11 @@ class ShardedHead(ClassShard):
     every rank holds alike. A training step is either `HeadSGD.one_pass`, or `forward`, `backward`
     and `HeadSGD.step`, which keeps a gradient of the weight's size and so can accumulate or clip.
     Gradients are those of the whole loss: step them on each rank as they are, with no averaging.
+
+    Attributes:
+        reject_below: samples to which the classifier of their own label gives a smaller probability
+            are left out of the loss, as mislabelled; 0, the default, leaves none out.
+        rejected: how many samples of the last batch, of all ranks, were left out.
 
     Args:
         num_classes: K, over all ranks.
@@ -104,6 +111,8 @@ class ShardedHead(ClassShard):
         self.negatives = negatives
         self.seed = seed
         self._tile_size = tile_size
+        self.reject_below = 0.0
+        self.rejected = 0
         device = torch.device(device)
         if products == "fastest" or (products is None and dtype == torch.bfloat16):
             chosen = self.ranks.agree(fast_products(device))
@@ -183,19 +192,15 @@ class ShardedHead(ClassShard):
             unit = F.normalize(features.to(self.bias.dtype))
             with phase("communication"):
                 everyone = self.ranks.gather(unit.detach())
-            shard = shard_pass(
-                Batch(everyone, ids - self.start, self.hp.loss_weight / len(everyone)),
-                self.weight.detach(),
-                self.bias.detach(),
-                self.hp,
-                self._tiles(len(everyone), ids - self.start, draw),
-                consume,
-                kernels=self.kernels,
-                products=self.products,
-            )
+            batch = Batch(everyone, ids - self.start, self.hp.loss_weight / len(everyone))
+            kept = self._kept(batch) if self.reject_below else None
+            shard = self._pass(batch if kept is None else batch.part(kept), consume, draw)
+            grad_features = shard.grad_features
+            if kept is not None:
+                grad_features = torch.zeros_like(everyone).index_copy_(0, kept, grad_features)
         with phase("communication"):
             loss, pull, push = self.ranks.sum_(shard.sums)
-            grad_unit = self.ranks.sum_and_scatter(shard.grad_features)
+            grad_unit = self.ranks.sum_and_scatter(grad_features)
         exact = unit.dtype
         return Pass(
             unit,
@@ -204,6 +209,28 @@ class ShardedHead(ClassShard):
             (push - pull).to(exact),
             torch.stack((pull, push)),
         )
+
+    def _pass(self, batch: Batch, consume: Consume, draw: int) -> ShardLoss:
+        return shard_pass(
+            batch,
+            self.weight.detach(),
+            self.bias.detach(),
+            self.hp,
+            self._tiles(len(batch.unit), batch.labels, draw),
+            consume,
+            kernels=self.kernels,
+            products=self.products,
+        )
+
+    @torch.no_grad()
+    def _kept(self, batch: Batch) -> Tensor:
+        """Which samples [n] of the batch stay, the same on every rank; counts the others."""
+        logits = own_logits(batch, self.weight, self.bias, self.hp)
+        with phase("communication"):
+            self.ranks.sum_(logits)
+        kept = (torch.sigmoid(logits) >= self.reject_below).nonzero().squeeze(1)
+        self.rejected = len(logits) - len(kept)
+        return kept
 
     def _tiles(self, batch: int, labels: Tensor, draw: int) -> Iterator[Tile]:
         weight, tile_size = self.weight.detach(), self.tile_size(batch)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim.sgd import sgd
 
+from sf2cli.heads.attach import attach
 from sf2cli.heads.optimizer import require_sgd
 from sf2cli.heads.sharded_softmax import ShardedSoftmaxHead
 
@@ -20,6 +21,7 @@ class SoftmaxSGD:
 
     Attributes:
         lr: the learning rate of the next step; set it freely.
+        steps: how many steps were taken.
         weight_momentum: [shard, d], of the weight's type; None where momentum is 0.
 
     Raises:
@@ -37,9 +39,20 @@ class SoftmaxSGD:
         self.lr = lr
         self.momentum = momentum
         self.weight_decay = weight_decay
+        self.steps = 0
         self._head = head
         # Starting from zero is torch's first step, where the buffer is the gradient.
         self.weight_momentum = torch.zeros_like(head.weight.detach()) if momentum else None
+
+    def one_pass(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Loss, gradients and this step; collective. As `HeadSGD.one_pass`, but in two passes."""
+        leaf = features.detach().requires_grad_()
+        loss: Tensor = self._head(leaf, labels)
+        loss.backward()
+        self.step()
+        self.zero_grad()
+        assert leaf.grad is not None
+        return attach(loss.detach(), (features, leaf.grad))
 
     @torch.no_grad()
     def step(self) -> None:
@@ -47,6 +60,7 @@ class SoftmaxSGD:
         weight, grad = self._head.weight.detach(), self._head.weight.grad
         if grad is None:
             return
+        self.steps += 1
         if not grad.is_sparse:
             self._update(weight, grad, self.weight_momentum)
             return

@@ -10,7 +10,9 @@ class y, with lambda, r, m, t and one bias b shared by all classes (paper Eq. 5,
     g(z) = 2 ((z + 1) / 2)^t - 1
 
 Variants A and M put the margin on the positive's angle instead, g(cos(theta_y + m)) and
-g(cos(m theta_y)), and give the negatives none.
+g(cos(m theta_y)), and give the negatives none. Variant U takes it from the positive's g alone: with
+t = 1, lambda = 1 / (1 + w) and a loss weight of r (1 + w) that is the unified cross-entropy with
+its negatives weighted by w (Zhou et al.: "UniFace", ICCV 2023), whose threshold is -b.
 
 `oracle_loss` is this written down, for autograd and tests. `negatives` and `positives` are its
 two halves with their derivatives in closed form, which is what the tiles use.
@@ -26,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Variant = Literal["C", "A", "M"]
+Variant = Literal["C", "A", "M", "U"]
 Gradient = Literal["full", "detached"]
 
 
@@ -36,11 +38,11 @@ class SphereFace2:
 
     Args:
         variant: where the margin is: C on every cosine, A added to the positive's angle,
-            M multiplied with it.
+            M multiplied with it, U on the positive's cosine.
         lam: weight lambda of the one positive against the sum of the negatives, in (0, 1).
         r: scale of the cosines, > 0.
-        m: margin; >= 0 in g-space (C) or radians (A), a factor >= 1 (M). The authors use 0.4 for C
-            (0.5 with r = 64), 0.5 for A, 1.7 for M.
+        m: margin; >= 0 in g-space (C, U) or radians (A), a factor >= 1 (M). The authors use 0.4
+            for C (0.5 with r = 64), 0.5 for A, 1.7 for M.
         t: exponent of g, >= 1.
         gradient: "full" differentiates g (the formula as published; branch SphereFace2_ICLR21 for
             C); "detached" takes g'(z) as 1 (the official main branch, and all official A and M
@@ -62,7 +64,7 @@ class SphereFace2:
     loss_weight: float = 10.0
 
     def __post_init__(self) -> None:
-        _expect("variant", self.variant, self.variant in get_args(Variant), "one of C, A, M")
+        _expect("variant", self.variant, self.variant in get_args(Variant), "one of C, A, M, U")
         _expect("gradient", self.gradient, self.gradient in get_args(Gradient), "full or detached")
         _expect_number("lam", self.lam, 0 < self.lam < 1, "a number between 0 and 1, both excluded")
         _expect_number("r", self.r, self.r > 0, "a number > 0")
@@ -74,8 +76,13 @@ class SphereFace2:
             _expect_number("m", self.m, self.m >= 0, f"a number >= 0 for variant {self.variant}")
 
     @property
-    def cosine_margin(self) -> float:
-        """The margin taken from g of the positive and added to g of the negatives: m in C."""
+    def positive_margin(self) -> float:
+        """What is taken from the positive's g: m in C and U."""
+        return self.m if self.variant in ("C", "U") else 0.0
+
+    @property
+    def negative_margin(self) -> float:
+        """What is added to the negatives' g: m in C."""
         return self.m if self.variant == "C" else 0.0
 
 
@@ -105,8 +112,8 @@ def g_slope(cos: Tensor, hp: SphereFace2) -> Tensor | float:
 
 
 def margin_cos(cos: Tensor, hp: SphereFace2) -> Tensor:
-    """The positive's cosine with the angular margin of A or M; itself in C. Any shape."""
-    if hp.variant == "C":
+    """The positive's cosine with the angular margin of A or M; itself in C and U. Any shape."""
+    if hp.variant in ("C", "U"):
         return cos
     theta = torch.acos(cos.clamp(-1, 1))
     theta = theta + hp.m if hp.variant == "A" else theta * hp.m
@@ -125,16 +132,18 @@ def initial_bias(hp: SphereFace2, num_classes: int) -> float:
     the scaled similarities of positive and negative at 90 degrees without b (paper appendix G).
     The official code's form cancels for z > 1, that is for few classes; this takes the other
     form of the same root there. One class alone has no negative to balance and gets the bias of
-    two.
+    two. Variant U starts as its authors' code does, at -ln(10 K).
 
     Raises:
         ValueError: num_classes < 1.
     """
     if num_classes < 1:
         raise ValueError(f"num_classes is {num_classes}; expected 1 or more")
+    if hp.variant == "U":
+        return -math.log(10 * num_classes)
     right_angle = torch.zeros((), dtype=torch.float64)
-    a_y = hp.r * (float(g(margin_cos(right_angle, hp), hp.t)) - hp.cosine_margin)
-    a_i = hp.r * (float(g(right_angle, hp.t)) + hp.cosine_margin)
+    a_y = hp.r * (float(g(margin_cos(right_angle, hp), hp.t)) - hp.positive_margin)
+    a_i = hp.r * (float(g(right_angle, hp.t)) + hp.negative_margin)
     z = hp.lam / ((1 - hp.lam) * max(num_classes - 1, 1))
     root = math.hypot(1 - z, 2 * math.sqrt(z) * math.exp((a_y - a_i) / 2))
     if z > 1:
@@ -162,8 +171,8 @@ def oracle_loss(
     carrier = similarity if hp.gradient == "full" else cos
     target = torch.where(
         positive,
-        g(margin_cos(cos.detach(), hp), hp.t) - hp.cosine_margin,
-        similarity.detach() + hp.cosine_margin,
+        g(margin_cos(cos.detach(), hp), hp.t) - hp.positive_margin,
+        similarity.detach() + hp.negative_margin,
     )
     logits = hp.r * (carrier + (target - carrier).detach()) + bias
     losses = torch.where(positive, hp.lam * softplus(-logits), (1 - hp.lam) * softplus(logits))
@@ -189,7 +198,7 @@ def negatives(cos: Tensor, bias: Tensor | float, hp: SphereFace2) -> Part:
         cos: float32 or float64, any shape.
         bias: a scalar.
     """
-    logits = hp.r * (g(cos, hp.t) + hp.cosine_margin) + bias
+    logits = hp.r * (g(cos, hp.t) + hp.negative_margin) + bias
     factor = (1 - hp.lam) / hp.r
     push = torch.sigmoid(logits) * factor
     return Part(softplus(logits) * factor, push * hp.r * g_slope(cos, hp), push)
@@ -202,7 +211,7 @@ def positives(cos: Tensor, bias: Tensor | float, hp: SphereFace2) -> Part:
         cos: float32 or float64, any shape.
         bias: a scalar.
     """
-    logits = hp.r * (g(margin_cos(cos, hp), hp.t) - hp.cosine_margin) + bias
+    logits = hp.r * (g(margin_cos(cos, hp), hp.t) - hp.positive_margin) + bias
     factor = hp.lam / hp.r
     pull = torch.sigmoid(-logits) * -factor
     return Part(softplus(-logits) * factor, pull * hp.r * g_slope(cos, hp), pull)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from sf2cli.heads.kernels import Kernels, Targets
-from sf2cli.heads.sphereface2 import SphereFace2, positives
+from sf2cli.heads.sphereface2 import SphereFace2, g, positives
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,10 @@ class Batch:
     unit: Tensor
     labels: Tensor
     scale: float
+
+    def part(self, kept: Tensor) -> Batch:
+        """The samples numbered `kept` [n] alone, on the same scale."""
+        return Batch(self.unit[kept], self.labels[kept], self.scale)
 
 
 class ShardLoss(NamedTuple):
@@ -157,12 +161,29 @@ def _own_gradients(
     batch: Batch, weight: Tensor, bias: Tensor, hp: SphereFace2, sums: Tensor
 ) -> Tensor:
     """The positives' derivatives by their cosines [B], their loss and pull added to `sums`."""
-    here = (batch.labels >= 0) & (batch.labels < len(weight))
-    own_rows = weight[batch.labels.clamp(0, len(weight) - 1)].to(batch.unit.dtype)
-    part = positives((own_rows * batch.unit).sum(1), bias, hp)
+    cos, here = _own_cosines(batch, weight)
+    part = positives(cos, bias, hp)
     sums[0] += part.loss.masked_fill(~here, 0).sum(dtype=torch.float64)
     sums[1] -= part.grad_bias.masked_fill(~here, 0).sum(dtype=torch.float64)
     return part.grad_cos
+
+
+def own_logits(batch: Batch, weight: Tensor, bias: Tensor, hp: SphereFace2) -> Tensor:
+    """What each sample's own classifier makes of it, without margin: r g(cos) + b, [B].
+
+    0 where another shard holds the classifier.
+    """
+    if not len(weight):
+        return torch.zeros_like(batch.unit[:, 0])
+    cos, here = _own_cosines(batch, weight)
+    return (hp.r * g(cos, hp.t) + bias).masked_fill(~here, 0)
+
+
+def _own_cosines(batch: Batch, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The samples' cosines with their own rows [B], of use only where the rows are here [B]."""
+    here = (batch.labels >= 0) & (batch.labels < len(weight))
+    own_rows = weight[batch.labels.clamp(0, len(weight) - 1)].to(batch.unit.dtype)
+    return (own_rows * batch.unit).sum(1), here
 
 
 def _row_numbers(tile: Tile, labels: Tensor) -> Tensor:

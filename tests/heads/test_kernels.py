@@ -28,7 +28,9 @@ def tile(dtype, seed=0):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("gradient", ["full", "detached"])
-@pytest.mark.parametrize(("variant", "t", "m"), [("C", 1.0, 0.4), ("C", 3.0, 0.4), ("M", 4.0, 1.7)])
+@pytest.mark.parametrize(
+    ("variant", "t", "m"), [("C", 1.0, 0.4), ("C", 3.0, 0.4), ("M", 4.0, 1.7), ("U", 1.0, 0.4)]
+)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_compiled_negatives_equal_plain_ones(cpp, dtype, gradient, variant, t, m, weighted):
     hp = SphereFace2(variant=variant, t=t, m=m, gradient=gradient)

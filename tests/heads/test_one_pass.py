@@ -1,5 +1,7 @@
 """The one-pass step against the oracle, against the unfused step, and on several ranks."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -201,3 +203,26 @@ def test_a_forward_without_gradients_moves_nothing():
         loss = head(torch.randn(2, 8), torch.tensor([0, 1]))
     assert loss.item() > 0
     torch.testing.assert_close(head.weight.detach(), before)
+
+
+def test_variant_u_is_the_unified_cross_entropy():
+    scale, margin, weight_of_negatives, classes = 16.0, 0.35, 0.6, 40
+    hp = SphereFace2(
+        variant="U",
+        lam=1 / (1 + weight_of_negatives),
+        r=scale,
+        m=margin,
+        t=1.0,
+        loss_weight=scale * (1 + weight_of_negatives),
+    )
+    head = ShardedHead(classes, 8, hp, dtype=torch.float64)
+    assert head.bias.item() == pytest.approx(-math.log(10 * classes))
+    features, labels = next(batches(1, 6, 8, classes, dtype=torch.float64))
+    cos = (F.normalize(features) @ head.weight.detach().T).tolist()
+    threshold, expected = math.log(10 * classes), 0.0
+    for row, label in zip(cos, labels.tolist(), strict=True):
+        expected += math.log1p(math.exp(-scale * (row[label] - margin) + threshold))
+        for other, value in enumerate(row):
+            if other != label:
+                expected += weight_of_negatives * math.log1p(math.exp(scale * value - threshold))
+    assert head(features, labels).item() == pytest.approx(expected / 6, rel=1e-12)

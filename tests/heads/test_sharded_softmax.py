@@ -355,3 +355,19 @@ def test_without_momentum_none_is_kept():
     grad = head.weight.grad.to_dense()
     sgd.step()
     torch.testing.assert_close(head.weight.detach(), before - 0.1 * grad)
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.5])
+def test_one_pass_equals_forward_backward_step(rate):
+    (fused, fused_sgd), (head, sgd) = (new_head(23, "arcface", sample_rate=rate) for _ in range(2))
+    for features, labels in batches(23):
+        leaf = features.clone().requires_grad_()
+        loss = fused_sgd.one_pass(leaf, labels)
+        loss.backward()
+        expected, grad, _ = backward(head, features, labels)
+        sgd.step()
+        sgd.zero_grad()
+        assert loss.item() == expected
+        assert torch.equal(leaf.grad, grad)
+        assert torch.equal(fused.weight, head.weight)
+    assert fused_sgd.steps == STEPS
