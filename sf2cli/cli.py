@@ -20,6 +20,7 @@ COMMANDS = {
     "pack": "Pack face images into WebDataset shards.",
     "train": "Train a backbone under DeepSpeed with an identity-sharded head.",
     "eval": "Evaluate a model: accuracy, EER, AUC, TAR at FAR, and an HTML report.",
+    "study": "Train a grid of recipes and seeds, and compare them.",
     "scale-test": "Measure what N identities cost on this machine.",
 }
 

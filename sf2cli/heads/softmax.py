@@ -52,6 +52,9 @@ class MarginSoftmax:
             sphereface (1.5) and sphereface_r (1.4).
         scale: s, > 0; the published runs use 64, and 30 or 60 for sphereface and sphereface_r.
         loss_weight: constant factor on the loss; opensphere's SphereFace-R has 50 / s.
+        interclass_filter: other classes whose cosine is above this are left out of the softmax, as
+            perhaps the true class of a mislabelled sample (arcface_torch's filter for noisy sets,
+            which puts their logits to 0 instead); 1 leaves none out.
 
     Raises:
         ValueError: a field has a value outside its range; the message names all three.
@@ -61,6 +64,7 @@ class MarginSoftmax:
     margin: float = 0.0
     scale: float = 64.0
     loss_weight: float = 1.0
+    interclass_filter: float = 1.0
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -70,6 +74,11 @@ class MarginSoftmax:
         for name, value in (("scale", self.scale), ("loss_weight", self.loss_weight)):
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"MarginSoftmax.{name} is {value!r}; expected a number > 0")
+        if not 0 < self.interclass_filter <= 1:
+            raise ValueError(
+                f"MarginSoftmax.interclass_filter is {self.interclass_filter!r}; expected a cosine"
+                " in (0, 1]"
+            )
         factor = (1 <= self.margin < math.inf, "a factor >= 1")
         positive = (0 < self.margin < math.inf, "a number > 0")
         fits, expected = {
@@ -178,5 +187,8 @@ def oracle_softmax_loss(
     shifted = margin_cos(cos, hp, None if quality is None else quality[:, None])
     if hp.kind in _DETACHED:
         shifted = cos + (shifted - cos).detach()
-    loss: Tensor = F.cross_entropy(hp.scale * torch.where(own, shifted, cos), labels)
+    others = cos
+    if hp.interclass_filter < 1:
+        others = cos.masked_fill(cos.detach() > hp.interclass_filter, -math.inf)
+    loss: Tensor = F.cross_entropy(hp.scale * torch.where(own, shifted, others), labels)
     return hp.loss_weight * loss

@@ -93,6 +93,9 @@ class SoftmaxShard:
         )
         logits.mul_(self._slope_of_logits)
         cos = logits[positives] / hp.scale
+        if hp.interclass_filter < 1:
+            # e^-inf = 0 leaves them out of the sum and, times any slope, out of the gradient.
+            logits.masked_fill_(logits > hp.interclass_filter * hp.scale, -math.inf)
         own = margin_cos(cos, hp, quality).mul_(hp.scale)
         self._slope_of_margin = margin_slope(cos, hp, quality)
         logits[positives] = own

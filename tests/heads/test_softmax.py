@@ -104,6 +104,10 @@ def test_slope_is_finite_where_rounding_leaves_the_unit_interval(hp):
         ({"kind": "arcface", "margin": math.pi}, r"margin is 3\.14"),
         ({"kind": "sphereface", "margin": 0.9}, "margin is 0.9; expected a factor >= 1 for sphere"),
         ({"kind": "adaface", "margin": 0.0}, "margin is 0.0; expected a number > 0 for adaface"),
+        (
+            {"kind": "normface", "interclass_filter": 0.0},
+            r"interclass_filter is 0\.0; expected a co",
+        ),
         ({"kind": "normface", "loss_weight": 0.0}, "loss_weight is 0.0; expected a number > 0"),
         ({"kind": "normface", "scale": 0.0}, r"scale is 0\.0; expected a number > 0"),
         ({"kind": "normface", "scale": math.nan}, "scale is nan"),

@@ -1,0 +1,56 @@
+"""One run of a study, in a process of its own: train, measure, and write result.json.
+
+python -m sf2cli.study.one_run FOLDER     with FOLDER/task.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from sf2cli import console
+from sf2cli.errors import Sf2Error
+from sf2cli.files import replace_file
+from sf2cli.study.measure import measure
+from sf2cli.training.start import train
+
+
+def main(folder: Path) -> None:
+    """Do the task in `folder`."""
+    task = json.loads((folder / "task.json").read_text(encoding="utf-8"))
+    began = time.perf_counter()
+    run = folder / "run"
+    summary = train(
+        Path(task["recipe"]),
+        Path(task["deepspeed"]),
+        nproc=None,
+        out=run,
+        resume=(run / "checkpoints" / "latest").exists(),
+        overrides=tuple(f"{field}={json.dumps(v)}" for field, v in task["settings"].items()),
+        argv=sys.argv[1:],
+    )
+    trained = time.perf_counter()
+    result = {
+        "settings": task["settings"],
+        "test": task["test"],
+        "metrics": measure(run, Path(task["test"])),
+        "summary": summary,
+        "train_s": trained - began,
+        "measure_s": time.perf_counter() - trained,
+    }
+    replace_file(folder / "result.json", json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]))
+    except Sf2Error as failure:
+        console.error(str(failure))
+        sys.stderr.flush()
+        os._exit(1)
+    # DeepSpeed's threads may end the process with SIGABRT on the ordinary way out.
+    sys.stdout.flush()
+    os._exit(0)
