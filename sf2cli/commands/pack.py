@@ -56,6 +56,18 @@ _KINDS = ("folder", "att", "recordio", "list", "archive", "parquet", "fonts", "w
     help="What an image without landmarks does; dropped and kept ones are listed.  [default: fail]",
 )
 @click.option(
+    "--drop",
+    type=click.Path(path_type=Path),
+    metavar="LIST",
+    help="Leave out the images and identities in this file, as `sf2 audit` writes it.",
+)
+@click.option(
+    "--merge",
+    type=click.Path(path_type=Path),
+    metavar="LIST",
+    help="Take the names in a line of this file for one identity, as `sf2 audit` writes it.",
+)
+@click.option(
     "--size",
     type=click.IntRange(1, 8192),
     metavar="PIXELS",
@@ -106,6 +118,8 @@ def command(
     settings: tuple[str, ...],
     align: str | None,
     no_face: Literal["fail", "drop", "keep"] | None,
+    drop: Path | None,
+    merge: Path | None,
     size: int | None,
     colour: Literal["rgb", "grey"] | None,
     holdout: int | None,
@@ -143,6 +157,7 @@ def command(
       sf2 pack faces_emore/train.rec shards/ms1m
       sf2 pack train.csv shards/mine --images photos/
       sf2 pack photos/ shards/mine --align landmarks.csv --no-face drop
+      sf2 pack shards/mine shards/clean --drop audit/drop.txt --merge audit/merge.txt
       sf2 pack shards/one::shards/two shards/both --shard-size 500
     """
     if holdout_seed is not None and holdout is None:
@@ -165,7 +180,7 @@ def command(
             shard_bytes=shard_size * 1_000_000,
             overwrite=overwrite,
         ),
-        SourceOptions(kind, images, same_names, settings, align, no_face or "fail"),
+        SourceOptions(kind, images, same_names, settings, align, no_face or "fail", drop, merge),
     )
     _tell_left_out(report)
     if as_json:

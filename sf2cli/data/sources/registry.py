@@ -12,6 +12,7 @@ from sf2cli.data.glyphs.settings import load_settings
 from sf2cli.data.sources.aligned import AlignedSource, NoFace
 from sf2cli.data.sources.archive import ArchiveSource
 from sf2cli.data.sources.att import AttSource
+from sf2cli.data.sources.edited import EditedSource
 from sf2cli.data.sources.folder import FolderSource
 from sf2cli.data.sources.fonts import FontsSource
 from sf2cli.data.sources.image_list import ListSource
@@ -39,6 +40,8 @@ class SourceOptions:
         settings: `field=value` of the kind fonts.
         align: a file of landmarks, or `mtcnn`; None leaves the images as they are.
         no_face: what an image without landmarks does.
+        drop: a list of images and identities to leave out.
+        merge: a list of names that are one person.
     """
 
     kind: str | None = None
@@ -47,6 +50,8 @@ class SourceOptions:
     settings: tuple[str, ...] = ()
     align: str | None = None
     no_face: NoFace = "fail"
+    drop: Path | None = None
+    merge: Path | None = None
 
 
 def find_source(word: str, options: SourceOptions) -> Source:
@@ -76,6 +81,8 @@ def find_source(word: str, options: SourceOptions) -> Source:
             "Leave --set out, or say --from fonts.",
         )
     source = _MAKERS[kind](word, options)
+    if options.drop is not None or options.merge is not None:
+        source = EditedSource(source, options.drop, options.merge)
     if options.align is not None:
         source = AlignedSource(source, options.align, options.no_face)
     return source

@@ -63,6 +63,12 @@ class SourceImages:
         return SourceImages(self._rows, lambda row: change(self._image(row)))
 
 
+def joined(parts: Sequence[SourceImages]) -> SourceImages:
+    """The images of several, one after the other."""
+    rows = [(part, row) for part in parts for row in part._rows]
+    return SourceImages(rows, lambda row: row[0]._image(row[1]))
+
+
 @dataclass(frozen=True)
 class SourceIdentity:
     """One identity, by its stable name, and its images; `ignored` counts what is no image."""
