@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sf2cli import console
 from sf2cli.data.align import SIZE, align, is_aligned
@@ -32,10 +37,12 @@ class AlignedSource:
         self._source, self._by, self._no_face = source, by, no_face
         self._landmarks = None if by == "mtcnn" else load_landmarks(Path(by))
         self._without: list[str] | None = None
+        # Of the identities with images without landmarks, the positions of the others.
+        self._with: dict[str, list[int]] = {}
 
     @property
     def description(self) -> dict[str, Any]:
-        return self._source.description
+        return {**self._source.description, "aligned": self.alignment["landmarks"]}
 
     @property
     def places(self) -> list[Path]:
@@ -68,11 +75,13 @@ class AlignedSource:
         images = 0
         with console.progress("find landmarks", None, unit="images") as line:
             for identity in self._source.identities():
-                for image in identity.images:
-                    images += 1
-                    if _found(landmarks, identity, image) is None:
-                        without.append(image.key)
-                line.advance(len(identity.images))
+                keys = [image.key for image in identity.images]
+                lacking = [_found(landmarks, identity.name, key) is None for key in keys]
+                if any(lacking):
+                    without += compress(keys, lacking)
+                    self._with[identity.name] = [i for i, lacks in enumerate(lacking) if not lacks]
+                images += len(keys)
+                line.advance(len(keys))
         if len(without) == images:
             raise Sf2Error(
                 f"--align {self._by}: none of the {images} images has landmarks; an image is"
@@ -95,24 +104,24 @@ class AlignedSource:
     def _identity(self, identity: SourceIdentity) -> SourceIdentity:
         assert self._landmarks is not None
         landmarks, images = self._landmarks, identity.images
-        if self._no_face == "drop" and self._without:
-            images = images.chosen(
-                [i for i, one in enumerate(images) if _found(landmarks, identity, one) is not None]
-            )
+        if self._no_face == "drop" and identity.name in self._with:
+            images = images.chosen(self._with[identity.name])
 
         def aligned(image: SourceImage) -> SourceImage:
-            return SourceImage(image.key, image.place, lambda: _aligned(landmarks, identity, image))
+            return SourceImage(
+                image.key, image.place, lambda: _aligned(landmarks, identity.name, image)
+            )
 
-        return SourceIdentity(identity.name, images.changed(aligned), identity.ignored)
-
-
-def _found(landmarks: Landmarks, identity: SourceIdentity, image: SourceImage) -> Any:
-    return landmarks.find(image.key, image.key.removeprefix(f"{identity.name}/"))
+        return replace(identity, images=images.changed(aligned))
 
 
-def _aligned(landmarks: Landmarks, identity: SourceIdentity, image: SourceImage) -> bytes:
+def _found(landmarks: Landmarks, identity: str, key: str) -> NDArray[np.float64] | None:
+    return landmarks.find(key, key.removeprefix(f"{identity}/"))
+
+
+def _aligned(landmarks: Landmarks, identity: str, image: SourceImage) -> bytes:
     data = image.read()
-    points = _found(landmarks, identity, image)
+    points = _found(landmarks, identity, image.key)
     if points is None:
         return data
     header = read_header(data)

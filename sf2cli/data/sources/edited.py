@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,15 @@ class EditedSource:
         self._source, self._files = source, {"drop": drop, "merge": merge}
         self._drop = load_drop(drop) if drop else set[str]()
         self._kept = load_merge(merge) if merge else dict[str, str]()
-        self._done: dict[str, int] | None = None
+        # Of the identities that lose images, the positions of the others.
+        self._left: dict[str, list[int]] = {}
+        self._groups: dict[str, list[SourceIdentity]] | None = None
+        self._done: dict[str, int] = {}
 
     @property
     def description(self) -> dict[str, Any]:
         files = {option: path.name for option, path in self._files.items() if path}
-        return {**self._source.description, "edited": {**files, **(self._done or {})}}
+        return {**self._source.description, "edited": {**files, **self._done}}
 
     @property
     def places(self) -> list[Path]:
@@ -42,10 +46,11 @@ class EditedSource:
         Raises:
             Sf2Error: nothing in a list is in the source.
         """
-        parts = self._look()
-        return self._edited(parts)
+        if self._groups is None:
+            self._groups = self._look()
+        return self._edited(self._groups)
 
-    def _edited(self, parts: dict[str, list[SourceIdentity]]) -> Iterator[SourceIdentity]:
+    def _edited(self, groups: dict[str, list[SourceIdentity]]) -> Iterator[SourceIdentity]:
         done: set[str] = set()
         for identity in self._source.identities():
             kept = self._kept.get(identity.name)
@@ -53,12 +58,10 @@ class EditedSource:
                 yield self._without(identity)
             elif kept not in done:
                 done.add(kept)
-                whole = [self._without(one) for one in parts[kept]]
-                yield SourceIdentity(
-                    kept,
-                    joined([one.images for one in whole]),
-                    sum(one.ignored for one in whole),
-                )
+                whole = [self._without(one) for one in groups[kept]]
+                images = joined([one.images for one in whole])
+                ignored = sum(one.ignored for one in whole)
+                yield SourceIdentity(kept, images, ignored)
 
     def _look(self) -> dict[str, list[SourceIdentity]]:
         """The identities of each group, its kept name's first; what the lists do is counted."""
@@ -66,34 +69,32 @@ class EditedSource:
         found: set[str] = set()
         images = 0
         for identity in self._source.identities():
-            whole = f"{identity.name}/"
-            if whole in self._drop:
-                found.add(whole)
-                images += len(identity.images)
+            count = len(identity.images)
+            if f"{identity.name}/" in self._drop:
+                found.add(f"{identity.name}/")
+                self._left[identity.name] = []
             elif self._drop:
-                keys = [image.key for image in identity.images if image.key in self._drop]
-                found.update(keys)
-                images += len(keys)
+                keys = [image.key for image in identity.images]
+                left = [i for i, key in enumerate(keys) if key not in self._drop]
+                if len(left) < count:
+                    found.update(self._drop.intersection(keys))
+                    self._left[identity.name] = left
+            images += count - len(self._left.get(identity.name, range(count)))
             if identity.name in self._kept:
                 groups.setdefault(self._kept[identity.name], []).append(identity)
         for group in groups.values():
             group.sort(key=lambda one: one.name != self._kept[one.name])
         merged = sum(len(group) for group in groups.values())
-        if self._done is None:
-            _compare("--drop", self._files["drop"], len(found), len(self._drop))
-            _compare("--merge", self._files["merge"], merged, len(self._kept))
+        _compare("--drop", self._files["drop"], len(found), len(self._drop))
+        _compare("--merge", self._files["merge"], merged, len(self._kept))
         self._done = {"images_dropped": images, "identities_merged": merged - len(groups)}
         return groups
 
     def _without(self, identity: SourceIdentity) -> SourceIdentity:
-        if f"{identity.name}/" in self._drop:
-            return SourceIdentity(identity.name, identity.images.chosen(()), identity.ignored)
-        if not self._drop:
+        left = self._left.get(identity.name)
+        if left is None:
             return identity
-        kept = [i for i, image in enumerate(identity.images) if image.key not in self._drop]
-        if len(kept) == len(identity.images):
-            return identity
-        return SourceIdentity(identity.name, identity.images.chosen(kept), identity.ignored)
+        return replace(identity, images=identity.images.chosen(left))
 
 
 def _compare(option: str, path: Path | None, found: int, listed: int) -> None:

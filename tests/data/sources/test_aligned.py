@@ -51,6 +51,7 @@ def test_dropped_without_a_face(photos):
         "landmarks": "points.json",
         "no_face": {"rule": "drop", "images": ["bo/0.jpg"]},
     }
+    assert packed.manifest.made_by["source"]["aligned"] == "points.json"
     assert "warning: 1 images have no face and are dropped:\n  bo/0.jpg" in shown.stderr
     assert shown.stderr.count("no face") == 1
 
@@ -90,7 +91,7 @@ def test_mistakes(photos, here):
     rows = {**json.loads((here / "points.json").read_text()), "bo/0.jpg": [5.0] * 10}
     (here / "points.json").write_text(json.dumps(rows))
     assert "bo/0.jpg: landmarks that all lie in one place" in refused(
-        here, "photos", "x", "--align", "points.json"
+        here, "photos", "x", "--align", "points.json", "--on-bad", "fail"
     )
     shown = sf2("pack", "photos", "x", "--no-face", "drop")
     assert (shown.exit_code, "--no-face needs --align" in shown.stderr) == (2, True)
