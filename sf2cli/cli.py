@@ -18,6 +18,7 @@ from sf2cli.errors import Sf2Error
 
 COMMANDS = {
     "pack": "Pack face images into WebDataset shards.",
+    "audit": "Look through a packed set: duplicates, wrong labels, overlap.",
     "train": "Train a backbone under DeepSpeed with an identity-sharded head.",
     "eval": "Evaluate a model: accuracy, EER, AUC, TAR at FAR, and an HTML report.",
     "study": "Train a grid of recipes and seeds, and compare them.",
@@ -66,6 +67,7 @@ def cli() -> None:
     \b
     A first run:
       sf2 pack photos/ shards/mine
+      sf2 audit shards/mine
       sf2 train configs/att.yaml --deepspeed configs/ds_zero1.json
       sf2 eval runs/att --set shards/att-test
       sf2 scale-test --num-ids 1000000

@@ -45,6 +45,29 @@ _KINDS = ("folder", "att", "recordio", "list", "archive", "parquet", "fonts", "w
     help="A setting of the kind fonts, as in seen_images=12; may be repeated.",
 )
 @click.option(
+    "--align",
+    metavar="FILE|mtcnn",
+    help="Align faces to 112 x 112 by the five landmarks in FILE (CSV or JSON, by identity/file),"
+    " or by facenet-pytorch's MTCNN.",
+)
+@click.option(
+    "--no-face",
+    type=click.Choice(["fail", "drop", "keep"]),
+    help="What an image without landmarks does; dropped and kept ones are listed.  [default: fail]",
+)
+@click.option(
+    "--drop",
+    type=click.Path(path_type=Path),
+    metavar="LIST",
+    help="Leave out the images and identities in this file, as `sf2 audit` writes it.",
+)
+@click.option(
+    "--merge",
+    type=click.Path(path_type=Path),
+    metavar="LIST",
+    help="Take the names in a line of this file for one identity, as `sf2 audit` writes it.",
+)
+@click.option(
     "--size",
     type=click.IntRange(1, 8192),
     metavar="PIXELS",
@@ -93,6 +116,10 @@ def command(
     images: Path | None,
     same_names: Literal["merge", "apart"] | None,
     settings: tuple[str, ...],
+    align: str | None,
+    no_face: Literal["fail", "drop", "keep"] | None,
+    drop: Path | None,
+    merge: Path | None,
     size: int | None,
     colour: Literal["rgb", "grey"] | None,
     holdout: int | None,
@@ -129,10 +156,14 @@ def command(
       sf2 pack att shards/att --holdout 10
       sf2 pack faces_emore/train.rec shards/ms1m
       sf2 pack train.csv shards/mine --images photos/
+      sf2 pack photos/ shards/mine --align landmarks.csv --no-face drop
+      sf2 pack shards/mine shards/clean --drop audit/drop.txt --merge audit/merge.txt
       sf2 pack shards/one::shards/two shards/both --shard-size 500
     """
     if holdout_seed is not None and holdout is None:
         raise click.UsageError("--holdout-seed needs --holdout N.")
+    if no_face is not None and align is None:
+        raise click.UsageError("--no-face needs --align.")
     from sf2cli.data.pack import PackOptions, pack
     from sf2cli.data.sources.registry import SourceOptions
 
@@ -149,7 +180,7 @@ def command(
             shard_bytes=shard_size * 1_000_000,
             overwrite=overwrite,
         ),
-        SourceOptions(kind, images, same_names, settings),
+        SourceOptions(kind, images, same_names, settings, align, no_face or "fail", drop, merge),
     )
     _tell_left_out(report)
     if as_json:

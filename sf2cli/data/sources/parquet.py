@@ -214,7 +214,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether SOURCE is a Parquet file, a pattern for some, or a folder with some close by."""
-    if path.is_dir():
-        return any(any(path.glob(pattern)) for pattern in ("*.parquet", "*/*.parquet"))
+    """Whether SOURCE is a Parquet file, a pattern for some, or a folder, or its data/, of some."""
+    if os.path.isdir(path):
+        return any(any(path.glob(pattern)) for pattern in ("*.parquet", "data/*.parquet"))
     return path.suffix == ".parquet"

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sf2cli.data.glyphs.settings import load_settings
+from sf2cli.data.sources.aligned import AlignedSource, NoFace
 from sf2cli.data.sources.archive import ArchiveSource
 from sf2cli.data.sources.att import AttSource
+from sf2cli.data.sources.edited import EditedSource
 from sf2cli.data.sources.folder import FolderSource
 from sf2cli.data.sources.fonts import FontsSource
 from sf2cli.data.sources.image_list import ListSource
@@ -36,12 +38,20 @@ class SourceOptions:
         images: the folder that a list's paths are relative to; None is the list's own.
         same_names: what a name in several sets of shards means; None refuses it.
         settings: `field=value` of the kind fonts.
+        align: a file of landmarks, or `mtcnn`; None leaves the images as they are.
+        no_face: what an image without landmarks does.
+        drop: a list of images and identities to leave out.
+        merge: a list of names that are one person.
     """
 
     kind: str | None = None
     images: Path | None = None
     same_names: SameNames | None = None
     settings: tuple[str, ...] = ()
+    align: str | None = None
+    no_face: NoFace = "fail"
+    drop: Path | None = None
+    merge: Path | None = None
 
 
 def find_source(word: str, options: SourceOptions) -> Source:
@@ -70,7 +80,12 @@ def find_source(word: str, options: SourceOptions) -> Source:
             f"--set {options.settings[0]}: SOURCE {word} is not fonts but of the kind {kind}",
             "Leave --set out, or say --from fonts.",
         )
-    return _MAKERS[kind](word, options)
+    source = _MAKERS[kind](word, options)
+    if options.drop is not None or options.merge is not None:
+        source = EditedSource(source, options.drop, options.merge)
+    if options.align is not None:
+        source = AlignedSource(source, options.align, options.no_face)
+    return source
 
 
 def _kind_of(word: str) -> str:

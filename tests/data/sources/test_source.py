@@ -3,6 +3,8 @@
 import gc
 import tracemalloc
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sf2cli.data.images import BadImageError
@@ -25,11 +27,17 @@ def write_big(tmp_path, kind):
         return tmp_path / "a.csv"
     if kind == "archive":
         return write(tmp_path / "a.tar", ((f"{who}/{file}", b"x") for who, file in pairs))
+    if kind == "parquet":
+        labels, files = zip(*pairs, strict=True)
+        images = [{"bytes": b"x", "path": file} for file in files]
+        table = pa.table({"image": images, "label": labels})
+        pq.write_table(table, tmp_path / "a.parquet", row_group_size=100)
+        return tmp_path / "a.parquet"
     members = ((f"{i}.{end}", b"1") for i in range(IMAGES) for end in ("cls", "jpg"))
     return write(tmp_path / "a.tar", members)
 
 
-@pytest.mark.parametrize("kind", ["recordio", "list", "archive", "webdataset"])
+@pytest.mark.parametrize("kind", ["recordio", "list", "archive", "parquet", "webdataset"])
 def test_an_image_costs_few_bytes_until_it_is_read(tmp_path, kind):
     path = write_big(tmp_path, kind)
     gc.collect()
@@ -47,7 +55,7 @@ def test_an_image_costs_few_bytes_until_it_is_read(tmp_path, kind):
     assert peak / IMAGES < 100
 
 
-@pytest.mark.parametrize("kind", ["recordio", "list", "archive", "webdataset"])
+@pytest.mark.parametrize("kind", ["recordio", "list", "archive", "parquet", "webdataset"])
 def test_the_identities_are_the_same_when_asked_again(tmp_path, kind):
     source = find_source(str(write_big(tmp_path, kind)), SourceOptions(kind))
 

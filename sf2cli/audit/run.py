@@ -1,0 +1,146 @@
+"""`sf2 audit` from its options to the written files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sf2cli.audit.copies import duplicates, near_duplicates, odd_ones
+from sf2cli.audit.finding import Finding
+from sf2cli.audit.page import page
+from sf2cli.audit.scan import scan
+from sf2cli.data.edits import drop_text, merge_text
+from sf2cli.data.packed import PackedSet
+from sf2cli.errors import Sf2Error
+from sf2cli.files import replace_file
+
+JSON_NAME, PAGE_NAME, DROP_NAME, MERGE_NAME = "audit.json", "audit.html", "drop.txt", "merge.txt"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The content of audit.json, the rows to print, and where the page is."""
+
+    document: dict[str, Any]
+    rows: list[tuple[str, int, int]]
+    page: Path
+
+
+def audit(
+    folder: Path,
+    out: Path | None,
+    *,
+    min_images: int,
+    model: Path | None,
+    against: Path | None,
+    one_person_from: float | None,
+) -> Outcome:
+    """Look through a packed set, and write audit.json, audit.html, drop.txt and merge.txt.
+
+    Args:
+        folder: the packed set.
+        out: where to write; made if it is not there. None is FOLDER-audit beside the set.
+        min_images: an identity with fewer is listed.
+        model: a model or run folder that judges looks; None leaves that out.
+        against: a packed set to compare with; None leaves that out.
+        one_person_from: the cosine of two identities' means; None asks the set itself.
+
+    Raises:
+        Sf2Error: no set, no model, or no place to write.
+    """
+    packed = PackedSet.open(folder)
+    out = out or _beside(folder)
+    other = PackedSet.open(against) if against else None
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as failure:
+        raise _unwritable(out, failure) from None
+    seen = scan(packed)
+    owners, groups = packed.labels, list[list[int]]()
+    by_looks: list[Finding] = []
+    threshold = one_person_from
+    if model:
+        # Only here: the model needs torch.
+        from sf2cli.audit.people import looks, not_themselves, one_person, threshold_of
+
+        found = looks(packed, model)
+        threshold = threshold_of(found) if threshold is None else threshold
+        same, groups = one_person(found, threshold)
+        leaders = np.arange(packed.manifest.num_identities)
+        for group in groups:
+            leaders[group] = group[0]
+        owners = leaders[packed.labels]
+        by_looks = [same, not_themselves(found, owners)]
+    findings = [
+        *duplicates(packed, seen, owners),
+        *near_duplicates(packed, seen, owners),
+        *by_looks,
+    ]
+    if other:
+        from sf2cli.audit.overlap import overlap, shared_people
+
+        findings += overlap(packed, seen, other, scan(other))
+        if model and threshold is not None:
+            findings.append(shared_people(found, looks(other, model), threshold))
+    findings += odd_ones(packed, seen, min_images)
+    return _write(packed, out, findings, groups, model, other, threshold)
+
+
+def _beside(folder: Path) -> Path:
+    # Not inside: a packed set holds the set's files alone.
+    named = folder if folder.name not in ("", "..") else folder.resolve()
+    return named.with_name(f"{named.name}-audit")
+
+
+def _write(
+    packed: PackedSet,
+    out: Path,
+    findings: Sequence[Finding],
+    groups: Sequence[Sequence[int]],
+    model: Path | None,
+    other: PackedSet | None,
+    threshold: float | None,
+) -> Outcome:
+    names = packed.manifest.identities
+    document = {
+        "set": packed.manifest.name,
+        "images": len(packed),
+        "identities": packed.manifest.num_identities,
+        "model": str(model) if model else None,
+        "one_person_from": threshold if model else None,
+        "against": other.manifest.name if other else None,
+        "counts": {one.name: len(one.entries) for one in findings},
+        **{one.name: [entry.content for entry in one.entries] for one in findings},
+    }
+    sentence = (
+        f"{len(packed):,} images of {packed.manifest.num_identities:,} identities"
+        + (f", judged by the model {model}" if model else "; no model was asked")
+        + (f", beside {other.manifest.name}" if other else "")
+        + f". drop.txt and merge.txt are for `sf2 pack {packed.manifest.name} OUT --drop drop.txt"
+        " --merge merge.txt`; read them before."
+    )
+    files = {
+        JSON_NAME: json.dumps(document, indent=2, ensure_ascii=False) + "\n",
+        PAGE_NAME: page(f"Audit of {packed.manifest.name}", sentence, findings),
+        DROP_NAME: drop_text({one.title: one.drop for one in findings}),
+        MERGE_NAME: merge_text([[names[label] for label in group] for group in groups]),
+    }
+    try:
+        for name, text in files.items():
+            replace_file(out / name, text)
+    except OSError as failure:
+        raise _unwritable(out, failure) from None
+    rows = [(one.title, len(one.entries), len(one.drop)) for one in findings]
+    return Outcome(document, rows, out / PAGE_NAME)
+
+
+def _unwritable(out: Path, failure: OSError) -> Sf2Error:
+    return Sf2Error(
+        f"--out {out}: cannot be written ({failure.strerror})",
+        "Free disk space, or name a folder you may write to.",
+    )
