@@ -125,6 +125,20 @@ class Journal:
             write_through(self._path, json.dumps(packing) + "\n")
         self._stream = self._path.open("ab")
 
+    def check_shards(self, folder: Path) -> None:
+        """Compare the finished shards' lengths with those of the files in `folder`.
+
+        Raises:
+            Sf2Error: one is gone or differs.
+        """
+        for done in self.finished:
+            path = folder / done.shard.file
+            if not path.is_file() or path.stat().st_size != done.shard.bytes:
+                raise Sf2Error(
+                    f"{path} is missing or has another length than when it was finished",
+                    "Begin anew with --restart.",
+                )
+
     def append(self, shard: FinishedShard) -> None:
         """Write what a shard adds, through to the disk.
 

@@ -67,11 +67,12 @@ def pack(
                         **_packing(found, options, listing, target.name),
                     }
                     journal = Journal(folder.parent, packing)
-                    writer = SetWriter(folder, target.name, options.shard_bytes, journal)
-                    writers.append(stack.enter_context(writer))
                     if journal.finished:
+                        journal.check_shards(folder)
                         check_unchanged(found.places, journal.started_ns, folder.parent)
                         console.info(f"going on after {progress_in(folder.parent)} of {target}")
+                    writer = SetWriter(folder, target.name, options.shard_bytes, journal)
+                    writers.append(stack.enter_context(writer))
                 tallies = [writer.tally for writer in writers]
                 plan = Plan(listing, parts, tuple(tally.row for tally in tallies))
                 _check_skipped(tallies, options)
@@ -156,10 +157,12 @@ def _packing(source: Source, options: PackOptions, listing: Listing, name: str) 
 
 def _check_skipped(tallies: Sequence[Tally], options: PackOptions) -> None:
     """With --on-bad fail, a packing that skipped an image would not have come so far."""
-    for tally in tallies:
-        if tally.skipped and options.on_bad == "fail":
-            _, source, reason = tally.skipped[0]
-            raise Sf2Error(f"{source}: {reason}", "Leave --on-bad fail out to skip it.")
+    skipped = [one for tally in tallies for one in tally.skipped]
+    if skipped and options.on_bad == "fail":
+        first = min(skipped)
+        raise Sf2Error(
+            f"{first.source}: {first.reason}", "Leave --on-bad fail out to skip it, or --restart."
+        )
 
 
 def _report(listing: Listing, tallies: Sequence[Tally]) -> PackReport:

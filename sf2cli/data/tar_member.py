@@ -8,6 +8,7 @@ for all: making each anew would take as long as checking its image.
 from __future__ import annotations
 
 import tarfile
+from functools import lru_cache
 
 BLOCK = tarfile.BLOCKSIZE
 END = bytes(2 * BLOCK)
@@ -22,10 +23,22 @@ def member_header(name: str, size: int) -> bytes:
         size: bytes, less than 8 GiB.
     """
     field = name.encode("ascii")
-    octal = b"%011o" % size
-    checksum = _PATTERN_SUM + sum(field) + sum(octal)
+    before, checksum, after = _around_checksum(len(field), "", size)
+    return b"".join((field, before, b"%06o\0 " % (checksum + sum(field)), after))
+
+
+def sample_members(key: str, label: bytes, kind: str, image: bytes) -> bytes:
+    """The two members of a sample: `KEY.cls` with its label, and `KEY.KIND` with its image."""
+    field = key.encode("ascii")
+    digits = sum(field)
+    before, checksum, after = _around_checksum(len(field), ".cls", len(label))
+    image_before, image_checksum, image_after = _around_checksum(len(field), f".{kind}", len(image))
     return b"".join(
-        (field.ljust(100, b"\0"), _TO_SIZE, octal, _TO_SUM, b"%06o\0 " % checksum, _FROM_SUM)
+        (
+            *(field, before, b"%06o\0 " % (checksum + digits), after, label, padding(len(label))),
+            *(field, image_before, b"%06o\0 " % (image_checksum + digits), image_after),
+            *(image, padding(len(image))),
+        )
     )
 
 
@@ -46,9 +59,20 @@ def _pattern() -> bytes:
 
 
 _PATTERN = _pattern()
-_TO_SIZE = _PATTERN[_NAME.stop : _SIZE.start]
-# The NUL that ends the size is of the pattern.
-_TO_SUM = _PATTERN[_SIZE.stop - 1 : _SUM.start]
-_FROM_SUM = _PATTERN[_SUM.stop :]
-# A checksum is that of the header with blanks in its own field.
-_PATTERN_SUM = sum(_TO_SIZE) + sum(_TO_SUM) + sum(_FROM_SUM) + 8 * ord(" ")
+
+
+@lru_cache(maxsize=16_384)
+def _around_checksum(stem: int, suffix: str, size: int) -> tuple[bytes, int, bytes]:
+    """What a header has between a name's first `stem` characters and its checksum; the checksum
+    without those characters; and what follows."""
+    octal = b"%011o" % size
+    # The NUL that ends the size is of the pattern.
+    before = (
+        suffix.encode("ascii").ljust(_NAME.stop - stem, b"\0")
+        + _PATTERN[_NAME.stop : _SIZE.start]
+        + octal
+        + _PATTERN[_SIZE.stop - 1 : _SUM.start]
+    )
+    after = _PATTERN[_SUM.stop :]
+    # A checksum is that of the header with blanks in its own field.
+    return before, sum(before) + sum(after) + 8 * ord(" "), after

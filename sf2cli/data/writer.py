@@ -31,7 +31,7 @@ from sf2cli.data.manifest import (
     write_manifest,
 )
 from sf2cli.data.neighbours import write_neighbours
-from sf2cli.data.tar_member import END, member_header, padding
+from sf2cli.data.tar_member import END, sample_members
 from sf2cli.files import file_sha256, sync
 
 ROWS_NAME = "index.rows"
@@ -138,18 +138,7 @@ class SetWriter:
             self._opened = True
         key = sample_key(self.samples)
         offset = self._layout.add(len(label), len(image.data))
-        self._tar.write(
-            b"".join(
-                (
-                    member_header(f"{key}.cls", len(label)),
-                    label,
-                    padding(len(label)),
-                    member_header(f"{key}.{image.kind}", len(image.data)),
-                    image.data,
-                    padding(len(image.data)),
-                )
-            )
-        )
+        self._tar.write(sample_members(key, label, image.kind, image.data))
         self._sources.write(f"{source}\n".encode())
         self._rows.write(_ROW.pack(self._shard, offset, len(image.data), self._label))
         self.samples += 1
