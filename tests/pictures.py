@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from PIL import Image
 
 from sf2cli.data.encode import StoredImage, stored_form
 from sf2cli.data.images import encode_png
+from sf2cli.data.journal import Journal
 from sf2cli.data.packed import PackedSet
 from sf2cli.data.writer import SetWriter
 
@@ -51,13 +53,20 @@ def stored(pixels: NDArray[np.uint8]) -> StoredImage:
 
 def write_set(folder: Path, images: list[list[StoredImage]], shard_bytes: int = 10**6) -> PackedSet:
     """A packed set of `images[class id]`, opened."""
-    folder.mkdir()
-    with SetWriter(folder, folder.name, shard_bytes) as writer:
+    made = folder.with_name(f"{folder.name}.making") / "set"
+    made.mkdir(parents=True)
+    journal = Journal(made.parent, {"started_ns": 0})
+    with SetWriter(made, folder.name, shard_bytes, journal) as writer:
+        row = 0
         for label, pictures in enumerate(images):
-            writer.add_identity(f"id{label}")
+            writer.add_identity(f"id{label}", row)
             for j, picture in enumerate(pictures):
-                writer.add_image(picture, f"id{label}/{j}")
+                writer.add_image(picture, f"id{label}/{j}", row)
+                row += 1
+        writer.settle(row)
         writer.finish({})
+    made.rename(folder)
+    shutil.rmtree(made.parent)
     return PackedSet.open(folder)
 
 

@@ -10,7 +10,7 @@ import click
 from sf2cli import console
 
 if TYPE_CHECKING:
-    from sf2cli.data.pack import PackReport
+    from sf2cli.data.pack_options import PackReport
 
 _NAMED = 10
 _KINDS = ("folder", "att", "recordio", "list", "archive", "parquet", "fonts", "webdataset")
@@ -18,7 +18,7 @@ _KINDS = ("folder", "att", "recordio", "list", "archive", "parquet", "fonts", "w
 
 @click.command("pack", short_help="Pack face images into WebDataset shards.")
 @click.argument("source")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--from",
     "kind",
@@ -94,10 +94,10 @@ _KINDS = ("folder", "att", "recordio", "list", "archive", "parquet", "fonts", "w
 )
 @click.option(
     "--on-bad",
-    type=click.Choice(["fail", "skip"]),
-    default="fail",
+    type=click.Choice(["skip", "fail"]),
+    default="skip",
     show_default=True,
-    help="What an unreadable image does: stop, or be skipped and listed.",
+    help="What an unreadable image or part of SOURCE does: be skipped and listed, or stop.",
 )
 @click.option(
     "--shard-size",
@@ -107,11 +107,20 @@ _KINDS = ("folder", "att", "recordio", "list", "archive", "parquet", "fonts", "w
     metavar="MB",
     help="Size that no shard grows over, in 10^6 bytes.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes that check and encode; no byte depends on it.  [default: all cores]",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a packed set that is at OUT.")
+@click.option("--restart", is_flag=True, help="Begin anew instead of where the last one ended.")
+@click.option("--dry-run", is_flag=True, help="Check and count everything, and write nothing.")
+@click.option("--verify", is_flag=True, help="Read the packed set SOURCE and check all of it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def command(
     source: str,
-    out: Path,
+    out: Path | None,
     kind: str | None,
     images: Path | None,
     same_names: Literal["merge", "apart"] | None,
@@ -127,7 +136,11 @@ def command(
     min_images: int,
     on_bad: Literal["fail", "skip"],
     shard_size: int,
+    workers: int | None,
     overwrite: bool,
+    restart: bool,
+    dry_run: bool,
+    verify: bool,
     as_json: bool,
 ) -> None:
     """Pack the face images of SOURCE into WebDataset shards in the folder OUT.
@@ -147,7 +160,8 @@ def command(
 
     JPEG and PNG files are stored as they are unless --size or --colour changes them;
     other formats become PNG. Every image is decoded once to check it. OUT appears when it is
-    whole; an interrupted or failed packing leaves nothing behind.
+    whole. After Ctrl-C, a kill or a full disk the same command goes on after the last finished
+    shard, and the set comes out the same byte for byte.
 
     \b
     Examples:
@@ -159,18 +173,36 @@ def command(
       sf2 pack photos/ shards/mine --align landmarks.csv --no-face drop
       sf2 pack shards/mine shards/clean --drop audit/drop.txt --merge audit/merge.txt
       sf2 pack shards/one::shards/two shards/both --shard-size 500
+      sf2 pack faces_emore/train.rec shards/ms1m --dry-run
+      sf2 pack --verify shards/ms1m
     """
+    if verify:
+        if out is not None:
+            raise click.UsageError("--verify takes one packed set and no OUT.")
+        from sf2cli.data.verify import verify_set
+        from sf2cli.data.workers import all_cores
+
+        verified = verify_set(Path(source), workers or all_cores())
+        console.result_table(
+            "verified",
+            ("set", "identities", "images", "shards"),
+            [(source, verified.num_identities, verified.samples, len(verified.shards))],
+        )
+        return
+    if out is None:
+        raise click.UsageError("Missing argument 'OUT'.")
     if holdout_seed is not None and holdout is None:
         raise click.UsageError("--holdout-seed needs --holdout N.")
     if no_face is not None and align is None:
         raise click.UsageError("--no-face needs --align.")
-    from sf2cli.data.pack import PackOptions, pack
+    from sf2cli.data import pack as packing
     from sf2cli.data.sources.registry import SourceOptions
+    from sf2cli.data.workers import all_cores
 
-    report = pack(
+    report = (packing.dry_run if dry_run else packing.pack)(
         source,
         out,
-        PackOptions(
+        packing.PackOptions(
             size=size,
             colour=colour,
             holdout=holdout,
@@ -179,6 +211,8 @@ def command(
             on_bad=on_bad,
             shard_bytes=shard_size * 1_000_000,
             overwrite=overwrite,
+            restart=restart,
+            workers=workers or all_cores(),
         ),
         SourceOptions(kind, images, same_names, settings, align, no_face or "fail", drop, merge),
     )
@@ -187,7 +221,7 @@ def command(
         console.result_json(report.as_dict())
     else:
         console.result_table(
-            "packed",
+            "would be packed" if dry_run else "packed",
             ("set", "identities", "images", "shards", "MB"),
             [
                 (one.folder, one.identities, one.images, one.shards, f"{one.bytes / 1e6:.1f}")
@@ -199,7 +233,7 @@ def command(
 def _tell_left_out(report: PackReport) -> None:
     """Warn of everything that is in the source and not in the sets."""
     _warn_of(
-        "images could not be read and were skipped",
+        "images or parts of the source could not be read and were skipped",
         [f"{one['source']}: {one['reason']}" for one in report.skipped],
     )
     _warn_of(

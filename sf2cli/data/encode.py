@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from sf2cli.data.images import decode_image, encode_png, read_header, resize
+from sf2cli.data.images import check_jpeg, decode_image, encode_png, read_header, resize
 
 Colour = Literal["rgb", "grey"]
 
 
-@dataclass(frozen=True)
-class StoredImage:
+class StoredImage(NamedTuple):
     """Encoded bytes for a shard, `kind` being the extension."""
 
     data: bytes
@@ -32,11 +30,15 @@ def stored_form(data: bytes, size: int | None, colour: Colour | None) -> StoredI
     Raises:
         BadImageError: it cannot be decoded.
     """
-    header = read_header(data)
+    checked = check_jpeg(data)
+    header = checked or read_header(data)
     grey = header.grey if colour is None else colour == "grey"
-    pixels = decode_image(data, 1 if grey else 3)
     fits = size is None or (header.height, header.width) == (size, size)
-    if fits and grey == header.grey and header.kind != "other":
+    kept = fits and grey == header.grey
+    if checked is not None and kept:
+        return StoredImage(data, "jpg", header.height, header.width, grey)
+    pixels = decode_image(data, 1 if grey else 3)
+    if kept and header.kind != "other":
         return StoredImage(data, header.kind, header.height, header.width, grey)
     if size is not None:
         pixels = resize(pixels, size)

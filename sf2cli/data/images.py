@@ -55,6 +55,26 @@ def read_header(data: bytes) -> ImageHeader:
         return ImageHeader(kind, image.height, image.width, image.mode in _GREY_MODES)
 
 
+def check_jpeg(data: bytes) -> ImageHeader | None:
+    """Decode a JPEG of the common kinds at an eighth of its size, to find damage.
+
+    The whole of its data is read as when it is decoded in full, and the same damage is found;
+    what is spared is the arithmetic on pixels, half of the time. None where `decode_image` must
+    try: it is no JPEG, or of a rare kind.
+
+    Raises:
+        BadImageError: truncated, damaged, or over MAX_PIXELS pixels.
+    """
+    header = _jpeg_header(data)
+    if header is None:
+        return None
+    try:
+        simplejpeg.decode_jpeg(data, colorspace="GRAY", min_height=1, min_width=1, min_factor=8)
+    except ValueError as failure:
+        raise BadImageError(f"corrupt JPEG ({failure})") from None
+    return header
+
+
 def decode_image(data: bytes, channels: int) -> NDArray[np.uint8]:
     """Decode JPEG, PNG, PNM, BMP or WebP bytes.
 
@@ -70,10 +90,9 @@ def decode_image(data: bytes, channels: int) -> NDArray[np.uint8]:
     Raises:
         BadImageError: empty, truncated, unknown format, or over MAX_PIXELS pixels.
     """
-    if data.startswith(_JPEG_MAGIC):
-        fast = _decode_jpeg(data, channels)
-        if fast is not None:
-            return fast
+    fast = _decode_jpeg(data, channels)
+    if fast is not None:
+        return fast
     with _open(data) as image:
         try:
             pixels = _to_uint8(image, channels)
@@ -125,12 +144,7 @@ def _to_uint8(image: Image.Image, channels: int) -> NDArray[np.uint8]:
 
 def _decode_jpeg(data: bytes, channels: int) -> NDArray[np.uint8] | None:
     """libjpeg-turbo's decoding of the common case; None where Pillow should try."""
-    try:
-        height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
-        return None
-    _check_pixels(width, height)
-    if colour not in ("YCbCr", "Gray", "RGB"):
+    if _jpeg_header(data) is None:
         return None
     try:
         decoded: NDArray[np.uint8] = simplejpeg.decode_jpeg(
@@ -139,3 +153,17 @@ def _decode_jpeg(data: bytes, channels: int) -> NDArray[np.uint8] | None:
     except ValueError as failure:
         raise BadImageError(f"corrupt JPEG ({failure})") from None
     return decoded
+
+
+def _jpeg_header(data: bytes) -> ImageHeader | None:
+    """The header of a JPEG that libjpeg-turbo decodes to grey and RGB; None for all else."""
+    if not data.startswith(_JPEG_MAGIC):
+        return None
+    try:
+        height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None
+    _check_pixels(width, height)
+    if colour not in ("YCbCr", "Gray", "RGB"):
+        return None
+    return ImageHeader("jpg", height, width, colour == "Gray")

@@ -10,6 +10,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from sf2cli.data.images import BadImageError, decode_image, resize
+from sf2cli.data.layout import sample_key
 from sf2cli.data.manifest import INDEX_NAME, SOURCES_NAME, Manifest, load_manifest
 from sf2cli.data.shard_files import ShardFiles
 from sf2cli.errors import Sf2Error
@@ -65,9 +66,14 @@ class PackedSet:
         """The class id of sample `i`."""
         return int(self._index[i, _LABEL])
 
+    def row(self, i: int) -> tuple[int, int, int, int]:
+        """Of sample `i`: number of the shard, offset and length of its image, class id."""
+        shard, offset, size, label = (int(value) for value in self._index[i])
+        return shard, offset, size, label
+
     def key(self, i: int) -> str:
         """Sample `i`'s key in its tar."""
-        return f"{i:09d}"
+        return sample_key(i)
 
     def source(self, i: int) -> str:
         """What sample `i` was called before packing, as `identity/file`."""
@@ -81,7 +87,7 @@ class PackedSet:
         Raises:
             Sf2Error: the shard cannot be read or ends before the image does.
         """
-        shard, offset, size, _ = (int(value) for value in self._index[i])
+        shard, offset, size, _ = self.row(i)
         try:
             data = self._files.read(shard, offset, size)
         except OSError as failure:

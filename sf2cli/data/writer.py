@@ -1,24 +1,27 @@
 """Writing a packed set: tar shards, the index, the sources and, last, the manifest.
 
-The tars are written block by block in USTAR form with fixed times and owners. That keeps them
-the same byte for byte, spares the kilobyte that a PAX header adds to each member, and gives the
-offset of every image.
+What is known of an image goes to the disk with it, and what a finished shard adds to the set into
+the journal: memory does not grow with the images, and a later writer goes on after the last
+finished shard.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tarfile
-from array import array
+import shutil
+import struct
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
-import numpy as np
+from numpy.lib import format as npy
 
 from sf2cli.data.encode import StoredImage
+from sf2cli.data.journal import Dropped, FinishedShard, Journal, Skipped, Tally
+from sf2cli.data.layout import Layout, sample_key
 from sf2cli.data.manifest import (
     INDEX_NAME,
     SOURCES_NAME,
@@ -27,66 +30,61 @@ from sf2cli.data.manifest import (
     Shard,
     write_manifest,
 )
-from sf2cli.files import file_sha256
+from sf2cli.data.neighbours import write_neighbours
+from sf2cli.data.tar_member import END, sample_members
+from sf2cli.files import file_sha256, sync
 
-_BLOCK = tarfile.BLOCKSIZE
-_END = bytes(2 * _BLOCK)
+ROWS_NAME = "index.rows"
+_ROW = struct.Struct("<4q")
+_BUFFER_BYTES = 1 << 20
 
 
-class HashedFile:
-    """A file to append to that knows its length and, in the end, its sha256."""
+@dataclass
+class _Open:
+    """The shard that is being filled: what it will add to the set."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.bytes = 0
-        self._hash = hashlib.sha256()
-        self._stream = path.open("xb")
-
-    def write(self, data: bytes) -> None:
-        """Append `data`."""
-        self._stream.write(data)
-        self._hash.update(data)
-        self.bytes += len(data)
-
-    def finish(self) -> str:
-        """Write through to the disk and close; the content's sha256 in hex."""
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-        self._stream.close()
-        return self._hash.hexdigest()
-
-    def abandon(self) -> None:
-        """Close without care for the content."""
-        # On a full disk the buffered rest cannot be written: the first error is the one to tell.
-        with suppress(OSError):
-            self._stream.close()
+    identities: list[tuple[str, int]] = field(default_factory=list)
+    sizes: set[tuple[int, int]] = field(default_factory=set)
+    all_grey: bool = True
+    samples: int = 0
 
 
 class SetWriter:
-    """Writes one packed set into an empty folder; `finish` makes it a set.
+    """Writes one packed set; `finish` makes it a set.
 
-    A context manager: left without `finish`, it closes its files and writes no manifest.
+    A context manager: left without `finish`, it keeps what the journal tells of and writes no
+    manifest.
 
     Args:
-        folder: where to write; empty.
+        folder: where to write; empty, or as a writer with the same journal left it.
         name: the set's name, the shards' prefix.
         shard_bytes: a shard is closed before it would grow over this; one sample always fits.
+        journal: of this set; the rows of the index lie beside the folder until they are whole.
     """
 
-    def __init__(self, folder: Path, name: str, shard_bytes: int) -> None:
+    def __init__(self, folder: Path, name: str, shard_bytes: int, journal: Journal) -> None:
         self.folder = folder
         self.name = name
-        self.shard_bytes = shard_bytes
-        self.bytes = 0
-        self._sources = HashedFile(folder / SOURCES_NAME)
-        self._tar: HashedFile | None = None
-        self._tar_samples = 0
-        self._shards: list[Shard] = []
-        self._rows = array("q")
-        self._identities: list[str] = []
-        self._counts: list[int] = []
-        self._sizes: set[tuple[int, int]] = set()
-        self._all_grey = True
+        self.tally = Tally()
+        for done in journal.finished:
+            self.tally.add(done)
+        self.samples = self.tally.samples
+        self._journal = journal
+        self._label = len(self.tally.identities) - 1
+        self._identity = self.tally.identities[-1] if self.tally.identities else ""
+        self._identity_row = 0
+        # Identities are opened with their first image: until then this one is only announced.
+        self._opened = True
+        self._skipped: list[Skipped] = []
+        self._dropped: list[Dropped] = []
+        self._sources = _reopened(folder / SOURCES_NAME, self.tally.sources_bytes)
+        self._rows = _reopened(folder.parent / ROWS_NAME, self.samples * _ROW.size)
+        self._layout = Layout(shard_bytes)
+        self._shard = len(self.tally.shards)
+        self._tar: IO[bytes] | None = None
+        self._open = _Open()
+        self._closer = ThreadPoolExecutor(1)
+        self._closing: Future[FinishedShard] | None = None
 
     def __enter__(self) -> SetWriter:
         return self
@@ -97,103 +95,181 @@ class SetWriter:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._sources.abandon()
+        # A shard that is being closed is finished yet.
+        self._closer.shutdown()
+        for stream in (self._sources, self._rows, self._tar):
+            # On a full disk the buffered rest cannot be written: the first error is the one to
+            # tell.
+            with suppress(OSError):
+                if stream is not None:
+                    stream.close()
         if self._tar is not None:
-            self._tar.abandon()
+            Path(self._tar.name).unlink(missing_ok=True)
+        self._journal.close()
 
-    @property
-    def samples(self) -> int:
-        return len(self._rows) // 4
+    def add_identity(self, name: str, row: int) -> None:
+        """Announce the next class id, which the images that follow belong to.
 
-    @property
-    def num_identities(self) -> int:
-        return len(self._identities)
+        Args:
+            name: of the identity.
+            row: of its first image in the packing's order.
+        """
+        self._identity, self._identity_row, self._opened = name, row, False
 
-    @property
-    def num_shards(self) -> int:
-        return len(self._shards)
+    def add_image(self, image: StoredImage, source: str, row: int) -> None:
+        """Append one image of the last identity.
 
-    def add_identity(self, name: str) -> None:
-        """Open the next class id; the images that follow belong to it."""
-        self._identities.append(name)
-        self._counts.append(0)
+        Args:
+            image: what to store.
+            source: its name in reports.
+            row: its place in the packing's order.
 
-    def add_image(self, image: StoredImage, source: str) -> None:
-        """Append one image of the last identity; `source` is its name in reports."""
-        label = len(self._identities) - 1
-        key = f"{self.samples:09d}"
-        class_member = _member(f"{key}.cls", str(label).encode("ascii"))
-        image_member = _member(f"{key}.{image.kind}", image.data)
-        tar = self._room_for(len(class_member) + len(image_member))
-        tar.write(class_member)
-        offset = tar.bytes + _BLOCK
-        tar.write(image_member)
+        Raises:
+            OSError: the disk is full.
+        """
+        label = b"%d" % (self._label + (not self._opened))
+        if self._layout.is_full(len(label), len(image.data)):
+            self._close_tar(row if self._opened else self._identity_row)
+        if self._tar is None:
+            path = self.folder / f"{self.name}-{self._shard:06d}.tar"
+            self._tar = path.open("wb", _BUFFER_BYTES)
+        if not self._opened:
+            self._label += 1
+            self._opened = True
+        key = sample_key(self.samples)
+        offset = self._layout.add(len(label), len(image.data))
+        self._tar.write(sample_members(key, label, image.kind, image.data))
         self._sources.write(f"{source}\n".encode())
-        self._rows.extend((len(self._shards), offset, len(image.data), label))
-        self._tar_samples += 1
-        self._counts[label] += 1
-        self._sizes.add((image.height, image.width))
-        self._all_grey = self._all_grey and image.grey
+        self._rows.write(_ROW.pack(self._shard, offset, len(image.data), self._label))
+        self.samples += 1
+        self._note(image)
+
+    def skip(self, image: Skipped) -> None:
+        """Note an image that could not be read."""
+        self._skipped.append(image)
+
+    def drop(self, identity: Dropped) -> None:
+        """Note an identity that is left out."""
+        self._dropped.append(identity)
+
+    def settle(self, rows: int) -> None:
+        """Write the last shard; `tally` is complete then.
+
+        Args:
+            rows: images of the source, the row after the last one.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        self._close_tar(rows)
+        self._wait()
+        # Of images after the last good one, where the journal had it already.
+        self.tally.skipped += self._skipped
+        self.tally.dropped += self._dropped
+        self._skipped, self._dropped = [], []
 
     def finish(self, made_by: dict[str, Any]) -> Manifest:
-        """Write what is left, the manifest last.
+        """Write what goes beside the settled shards, the manifest last.
 
         Args:
             made_by: how the set was made, for the manifest.
+
+        Raises:
+            OSError: the disk is full.
         """
-        self._close_tar()
+        tally = self.tally
+        self._sources.close()
+        sync(self.folder / SOURCES_NAME)
+        (size,) = tally.sizes if len(tally.sizes) == 1 else (None,)
         manifest = Manifest(
             name=self.name,
             samples=self.samples,
-            identities=self._identities,
-            samples_per_identity=self._counts,
-            image=ImageFormat(
-                size=next(iter(self._sizes)) if len(self._sizes) == 1 else None,
-                colour="L" if self._all_grey else "RGB",
-            ),
-            shards=self._shards,
+            identities=tally.identities,
+            samples_per_identity=tally.counts,
+            image=ImageFormat(size=size, colour="L" if tally.all_grey else "RGB"),
+            shards=tally.shards,
             index_sha256=self._write_index(),
-            sources_sha256=self._sources.finish(),
+            sources_sha256=file_sha256(self.folder / SOURCES_NAME),
             made_by=made_by,
         )
+        write_neighbours(self.folder, manifest)
         write_manifest(self.folder, manifest)
         return manifest
 
-    def _room_for(self, size: int) -> HashedFile:
-        if self._tar is not None and self._tar.bytes + size + len(_END) > self.shard_bytes:
-            self._close_tar()
-        if self._tar is None:
-            self._tar = HashedFile(self.folder / f"{self.name}-{len(self._shards):06d}.tar")
-        return self._tar
+    def _note(self, image: StoredImage) -> None:
+        names = self._open.identities
+        if names and names[-1][0] == self._identity:
+            names[-1] = (self._identity, names[-1][1] + 1)
+        else:
+            names.append((self._identity, 1))
+        self._open.samples += 1
+        self._open.all_grey = self._open.all_grey and image.grey
+        if len(self._open.sizes) < 2:
+            self._open.sizes.add((image.height, image.width))
 
-    def _close_tar(self) -> None:
+    def _close_tar(self, row: int) -> None:
+        """End the shard, of which everything before `row` is settled."""
         if self._tar is None:
             return
-        self._tar.write(_END)
-        self.bytes += self._tar.bytes
-        self._shards.append(
-            Shard(
-                file=self._tar.path.name,
-                samples=self._tar_samples,
-                bytes=self._tar.bytes,
-                sha256=self._tar.finish(),
+        self._tar.write(END)
+        for stream in (self._tar, self._sources, self._rows):
+            stream.flush()
+        self._wait()
+        tar, ended = self._tar, self._open
+        skipped = [one for one in self._skipped if one.row < row]
+        dropped = [one for one in self._dropped if one.row < row]
+        self._skipped = self._skipped[len(skipped) :]
+        self._dropped = self._dropped[len(dropped) :]
+        size, sources_bytes = self._layout.bytes, self._sources.tell()
+
+        def close() -> FinishedShard:
+            for stream in (tar, self._sources, self._rows):
+                os.fsync(stream.fileno())
+            path = Path(tar.name)
+            tar.close()
+            done = FinishedShard(
+                shard=Shard(
+                    file=path.name, samples=ended.samples, bytes=size, sha256=file_sha256(path)
+                ),
+                row=row,
+                identities=ended.identities,
+                skipped=skipped,
+                dropped=dropped,
+                sources_bytes=sources_bytes,
+                sizes=sorted(ended.sizes),
+                all_grey=ended.all_grey,
             )
-        )
-        self._tar, self._tar_samples = None, 0
+            self._journal.append(done)
+            return done
+
+        self._closing = self._closer.submit(close)
+        self._tar, self._open = None, _Open()
+        self._shard += 1
+        self._layout.start_shard()
+
+    def _wait(self) -> None:
+        """Until the shard that is being closed is on the disk; one at a time, for memory's sake."""
+        if self._closing is not None:
+            self.tally.add(self._closing.result())
+            self._closing = None
 
     def _write_index(self) -> str:
-        rows = np.frombuffer(self._rows, dtype=np.int64).reshape(-1, 4)
+        self._rows.flush()
         path = self.folder / INDEX_NAME
-        with path.open("xb") as stream:
-            np.save(stream, rows)
+        shape = (self.samples, 4)
+        with path.open("wb") as stream, open(self._rows.name, "rb") as rows:
+            npy.write_array_header_1_0(
+                stream, {"descr": "<i8", "fortran_order": False, "shape": shape}
+            )
+            shutil.copyfileobj(rows, stream, _BUFFER_BYTES)
             stream.flush()
             os.fsync(stream.fileno())
         return file_sha256(path)
 
 
-def _member(name: str, data: bytes) -> bytes:
-    """One tar member: header, data, padding to a block."""
-    header = tarfile.TarInfo(name)
-    header.size = len(data)
-    header.mode = 0o444
-    return header.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % _BLOCK)
+def _reopened(path: Path, size: int) -> IO[bytes]:
+    """A file to append to after its first `size` bytes."""
+    stream = path.open("r+b" if size else "wb", _BUFFER_BYTES)
+    stream.truncate(size)
+    stream.seek(size)
+    return stream

@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -5,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sf2cli.data import staging
-from sf2cli.data.staging import staged
+from sf2cli.data.staging import clear_stage, staged
 from sf2cli.errors import Sf2Error
 from tests.pictures import files_below
 
@@ -17,7 +18,7 @@ def fill(folders, text):
 
 def make(targets, text, overwrite=False, then=lambda: None):
     """Stage folders that hold a manifest with `text`; `then` happens before they are moved."""
-    with staged(targets, overwrite) as folders:
+    with staged(targets, overwrite, lambda stage: "") as folders:
         fill(folders, text)
         then()
 
@@ -32,7 +33,7 @@ def targets(tmp_path):
 
 
 def test_folders_appear_at_the_end(targets, tmp_path):
-    with staged(targets, False) as folders:
+    with staged(targets, False, lambda stage: "") as folders:
         fill(folders, "1")
         assert not any(target.exists() for target in targets)
     assert files_below(tmp_path) == {"sets/a/manifest.json": b"1", "sets/b/manifest.json": b"1"}
@@ -142,21 +143,75 @@ def test_a_move_that_fails_or_is_interrupted_undoes_the_others(
         assert moves == needed
 
 
-def test_what_a_killed_packing_left_is_told(targets, capsys):
+def test_a_set_that_was_being_replaced_at_a_kill_is_told(targets, capsys):
     targets[0].parent.mkdir()
-    left = targets[0].with_name(".a.partial-1")
+    left = targets[0].with_name(".a.old-1")
     left.mkdir()
     make(targets, "1")
-    assert f"warning: {left} is of a packing that was killed" in capsys.readouterr().err
+    assert f"warning: {left} is a set that was being replaced" in capsys.readouterr().err
     assert left.is_dir()
 
 
+def progress(stage):
+    return "a half" if (stage / "half").exists() else ""
+
+
+def test_progress_is_kept_and_told(targets, tmp_path, capsys):
+    def half(folders):
+        (folders[0].parent / "half").touch()
+        fill(folders[:1], "1")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), staged(targets, False, progress) as folders:
+        half(folders)
+    stage = tmp_path / "sets" / ".a.partial"
+    assert f"kept in {stage}: a half; the same command goes on" in capsys.readouterr().err
+    assert not any(target.exists() for target in targets)
+    with staged(targets, False, progress) as folders:
+        assert files_below(folders[0]) == {"manifest.json": b"1"}
+        assert files_below(folders[1]) == {}
+        fill(folders, "2")
+    assert files_below(tmp_path) == {"sets/a/manifest.json": b"2", "sets/b/manifest.json": b"2"}
+    assert sorted(os.listdir(tmp_path / "sets")) == ["a", "b"]
+
+
+def test_what_a_kill_left_without_progress_is_cleared(targets, tmp_path):
+    folder = tmp_path / "sets" / ".a.partial" / "set"
+    folder.mkdir(parents=True)
+    (folder / "a-000000.tar").touch()
+    with staged(targets, False, progress) as folders:
+        assert files_below(folders[0]) == {}
+        fill(folders, "1")
+
+
+def hold(place, ready, ended):
+    with staged([place], False, progress) as folders:
+        fill(folders, "first")
+        ready.set()
+        ended.wait(60)
+
+
+def test_one_packing_at_a_time(targets, tmp_path):
+    context = multiprocessing.get_context("fork")
+    ready, ended = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(targets[0], ready, ended))
+    other.start()
+    assert ready.wait(60)
+    with pytest.raises(Sf2Error, match=r"\.a\.partial: another `sf2 pack` is writing there"):
+        make(targets, "second")
+    with pytest.raises(Sf2Error, match="is writing there"):
+        clear_stage(targets[0])
+    ended.set()
+    other.join(60)
+    assert files_below(tmp_path) == {"sets/a/manifest.json": b"first"}
+
+
 def test_the_folders_are_beside_their_place(targets, monkeypatch):
-    """A rename within one folder is atomic; one across file systems is a copy."""
+    """A rename within one file system is atomic; one across file systems is a copy."""
     seen = []
     monkeypatch.setattr(staging, "sync", seen.append)
     make(targets, "1")
-    assert {path.parent for path in seen[:2]} == {targets[0].parent}
+    assert [path.parent.parent for path in seen[:2]] == [target.parent for target in targets]
     assert seen[2:] == [target.parent for target in targets]
 
 

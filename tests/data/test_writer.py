@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from sf2cli.data.encode import stored_form
-from sf2cli.data.manifest import MANIFEST_NAME
+from sf2cli.data.journal import Journal
 from sf2cli.data.writer import SetWriter
 from tests.pictures import encode, files_below, noise, stored, write_set
 
@@ -118,12 +118,15 @@ def test_the_image_format_is_that_of_all_images(tmp_path):
 
 
 def test_without_finish_there_is_no_manifest(tmp_path):
+    (tmp_path / "set").mkdir()
+    journal = Journal(tmp_path, {"started_ns": 0})
+
     def leave_early():
-        with SetWriter(tmp_path, "set", 1000) as writer:
-            writer.add_identity("a")
-            writer.add_image(stored(noise(4, 4)), "a/1")
+        with SetWriter(tmp_path / "set", "set", 1000, journal) as writer:
+            writer.add_identity("a", 0)
+            writer.add_image(stored(noise(4, 4)), "a/1", 0)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         leave_early()
-    assert not (tmp_path / MANIFEST_NAME).exists()
+    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["sources.txt"]

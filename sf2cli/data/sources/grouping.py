@@ -6,6 +6,7 @@ import os
 import stat
 from array import array
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,15 @@ def rows_by_label(labels: array[int]) -> Iterator[tuple[int, NDArray[np.int64]]]
         labels: the label of each row.
     """
     values = np.frombuffer(labels, dtype=labels.typecode) if labels else np.zeros(0, np.int32)
-    order = np.argsort(values, kind="stable")
+    # Most files are sorted: then no order of all rows need be kept, in every process.
+    in_order = bool(np.all(values[1:] >= values[:-1]))
+    order = None if in_order else np.argsort(values, kind="stable")
     # Where the sorted labels change: only this, not the sorted labels, is kept while they are read.
-    starts = np.concatenate(([0], np.flatnonzero(np.diff(values[order])) + 1, [len(order)]))
-    if len(order):
-        for start, stop in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-            yield int(values[order[start]]), order[start:stop]
+    changes = np.flatnonzero(np.diff(values if order is None else values[order])) + 1
+    if len(values):
+        for start, stop in pairwise([0, *changes.tolist(), len(values)]):
+            rows = np.arange(start, stop) if order is None else order[start:stop]
+            yield int(values[rows[0]]), rows
 
 
 def name_order(names: Iterable[str]) -> list[str]:

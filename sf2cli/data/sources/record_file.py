@@ -21,6 +21,7 @@ from sf2cli.errors import Sf2Error
 
 MAGIC = b"\x0a\x23\xd7\xce"
 _CHUNK = struct.Struct("<4sI")
+_WORD = struct.Struct("<I")
 _HEADER = struct.Struct("<IfQQ")
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 # A header with two labels.
@@ -69,6 +70,10 @@ class RecordFile:
             Sf2Error: there is no whole record.
         """
         data = self._file.read(offset, _HEAD_BYTES)
+        whole = self._whole(offset, data)
+        if whole is not None:
+            flag, labels, number, start = self._header(offset, data[_CHUNK.size :], whole)
+            return Record(flag, labels, number, whole - start)
         parts, _ = self._parts(offset, data)
         length = _joined_length(parts)
         payload = self._join(offset, parts, data, _HEAD_BYTES)
@@ -83,6 +88,10 @@ class RecordFile:
             Sf2Error: there is no whole record.
         """
         data = self._file.read(offset, _USUAL_BYTES)
+        whole = self._whole(offset, data)
+        if whole is not None and _CHUNK.size + whole <= len(data):
+            start = self._header(offset, data[_CHUNK.size : _HEAD_BYTES], whole)[3]
+            return data[_CHUNK.size + start : _CHUNK.size + whole]
         parts, _ = self._parts(offset, data)
         length = _joined_length(parts)
         check_length(length)
@@ -101,6 +110,14 @@ class RecordFile:
             raise self._broken(offset, f"{flag} labels in a record of {length} bytes")
         labels = struct.unpack_from(f"<{min(flag, 2)}f", payload, _HEADER.size)
         return flag, labels if flag else (label,), number, start
+
+    def _whole(self, offset: int, data: bytes) -> int | None:
+        """The payload's length if a record is one chunk, as most are; `_parts` tells of others."""
+        if len(data) < _HEAD_BYTES or not data.startswith(MAGIC):
+            return None
+        (word,) = _WORD.unpack_from(data, len(MAGIC))
+        # A length below 2^29 leaves the part's number 0, which is `_WHOLE`.
+        return word if word < 1 << 29 and offset + _CHUNK.size + word + 3 < self.size else None
 
     def _parts(self, offset: int, data: bytes) -> tuple[list[tuple[int, int]], int]:
         """Place and length of the bytes of each part of a record, and where the next one starts.

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
@@ -54,6 +54,10 @@ class SourceImages:
     def __iter__(self) -> Iterator[SourceImage]:
         return map(self._image, self._rows)
 
+    def between(self, start: int, stop: int) -> Iterator[SourceImage]:
+        """The images `start` ... `stop`-1; no other is made."""
+        return map(self._image, self._rows[start:stop])
+
     def chosen(self, positions: Iterable[int]) -> SourceImages:
         """Those at `positions` alone."""
         return SourceImages([self._rows[i] for i in positions], self._image)
@@ -69,13 +73,24 @@ def joined(parts: Sequence[SourceImages]) -> SourceImages:
     return SourceImages(rows, lambda row: row[0]._image(row[1]))
 
 
+class SourceFault(NamedTuple):
+    """A part of the source that cannot be packed: its name in reports, and the error it is."""
+
+    source: str
+    error: Sf2Error
+
+
 @dataclass(frozen=True)
 class SourceIdentity:
-    """One identity, by its stable name, and its images; `ignored` counts what is no image."""
+    """One identity, by its stable name, and its images.
+
+    `ignored` counts what is no image, `faults` are the parts that should be and cannot be read.
+    """
 
     name: str
     images: SourceImages
     ignored: int = 0
+    faults: tuple[SourceFault, ...] = ()
 
 
 class Source(Protocol):
@@ -92,16 +107,16 @@ class Source(Protocol):
     def identities(self) -> Iterator[SourceIdentity]:
         """The identities, each name once, always in the same order; may be called again.
 
-        One without images is none: it only tells of what was ignored.
+        One without images is none: it only tells of what was ignored or faulty.
 
         Raises:
             Sf2Error: there is no such source, or it is not laid out as it should be.
         """
 
 
-def ignored_only(count: int) -> SourceIdentity:
-    """The identity that tells of `count` things that are no images."""
-    return SourceIdentity("", SourceImages((), _no_image), count)
+def ignored_only(count: int, faults: Sequence[SourceFault] = ()) -> SourceIdentity:
+    """The identity that tells of `count` things that are no images, and of faults."""
+    return SourceIdentity("", SourceImages((), _no_image), count, tuple(faults))
 
 
 def shown_name(path: Path) -> str:

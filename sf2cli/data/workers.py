@@ -1,0 +1,155 @@
+"""Work shared out to processes, with its results in order.
+
+The processes are forked, so the work may be any closure. Each goes through the whole of the work
+and does every n-th piece; what it is ahead by waits in its pipe, which holds it up when full. The
+order depends on no clock, and no lock is shared that a killed process could hold.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import multiprocessing as mp
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from typing import Any, Generic, TypeVar
+
+from sf2cli.errors import Sf2Error
+
+Result = TypeVar("Result")
+# The share of worker w of n: every n-th piece of the work, from piece w on. A piece may come in
+# parts; True says that another part of it follows.
+Share = Callable[[int, int], Iterator[tuple[bool, Result]]]
+
+_PR_SET_PDEATHSIG = 1
+_F_SETPIPE_SZ = 1031
+_PIPE_BYTES = 1 << 20
+
+
+def all_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+class Workers(Generic[Result]):
+    """A context manager; leaving it ends the processes.
+
+    Args:
+        count: number of processes; 1 does the work in this one.
+        share: the work.
+    """
+
+    def __init__(self, count: int, share: Share[Result]) -> None:
+        self._count = count
+        self._share = share
+        self._pipes: list[Connection] = []
+        self._processes: list[Any] = []
+
+    def __enter__(self) -> Workers[Result]:
+        if self._count == 1:
+            return self
+        context = mp.get_context("fork")
+        for number in range(self._count):
+            ours, theirs = context.Pipe(duplex=False)
+            self._pipes.append(ours)
+            _widen(ours)
+            process = context.Process(target=self._main, args=(number, theirs), daemon=True)
+            process.start()
+            self._processes.append(process)
+            theirs.close()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.join()
+        for pipe in self._pipes:
+            pipe.close()
+
+    def results(self) -> Iterator[Result]:
+        """The parts of all pieces, in order.
+
+        Raises:
+            Sf2Error: as the work does, or a process was killed.
+        """
+        if self._count == 1:
+            yield from (part for _, part in self._share(0, 1))
+            return
+        number = 0
+        while True:
+            more, part = self._receive(number)
+            if part is None:
+                return
+            yield part
+            if not more:
+                number = (number + 1) % self._count
+
+    def _receive(self, number: int) -> tuple[bool, Result | None]:
+        try:
+            answer = self._pipes[number].recv()
+        except (EOFError, ConnectionResetError):
+            self._processes[number].join()
+            raise Sf2Error(
+                f"a working process ended with status {self._processes[number].exitcode}",
+                "Often memory ran out: use fewer --workers.",
+            ) from None
+        if isinstance(answer, _Failure):
+            raise answer.error()
+        more, part = answer
+        return more, part
+
+    def _main(self, number: int, pipe: Connection) -> None:
+        _end_with_parent()
+        # Ctrl-C goes to the whole group; the parent decides.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for other in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(other, signal.SIG_DFL)
+        # A collection would touch, and so copy, every page of the parent's objects.
+        gc.freeze()
+        for ours in self._pipes:
+            ours.close()
+        try:
+            for answer in self._share(number, self._count):
+                pipe.send(answer)
+            pipe.send((False, None))
+        except (BrokenPipeError, ConnectionResetError):
+            return
+        except Sf2Error as failure:
+            pipe.send(_Failure(failure.message, failure.remedy))
+        except Exception:
+            pipe.send(_Failure(None, traceback.format_exc()))
+
+
+class _Failure:
+    """An exception of a worker; without a message it is a fault of ours, with its traceback."""
+
+    def __init__(self, message: str | None, rest: str | None) -> None:
+        self.message, self.rest = message, rest
+
+    def error(self) -> Exception:
+        if self.message is None:
+            return RuntimeError(f"in a working process:\n{self.rest}")
+        return Sf2Error(self.message, self.rest)
+
+
+def _widen(pipe: Connection) -> None:
+    """Let a worker be further ahead than the usual 64 kB."""
+    if sys.platform == "linux":
+        import fcntl
+
+        try:
+            fcntl.fcntl(pipe.fileno(), _F_SETPIPE_SZ, _PIPE_BYTES)
+        except OSError:
+            # Over what this user's pipes may hold together.
+            return
+
+
+def _end_with_parent() -> None:
+    """Have the system kill this process when the one that forked it dies, whatever killed it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
