@@ -37,6 +37,7 @@ class DataRecipe(_Section):
     flip: bool = True
     augment: AugmentRecipe = AugmentRecipe()
     workers: int = Field(0, ge=0, description="loader processes a rank; 0 decodes in the rank")
+    max_bad: int = Field(0, ge=0, description="damaged images to skip, in all, before giving up")
 
 
 class BackboneRecipe(_Section):

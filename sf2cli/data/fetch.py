@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,8 +13,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sf2cli.data.augment import Augment, augment
-from sf2cli.data.packed import PackedSet
+from sf2cli.data.order import spares
+from sf2cli.data.packed import BadSampleError, PackedSet
 from sf2cli.errors import Sf2Error
+
+# So many damaged samples in a row, drawn at random, mean that the whole set is.
+_SPARES = 100
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,17 @@ class Request:
     epoch: int
 
 
+class Batch(NamedTuple):
+    """Images uint8 [B, C, H, W] in channels-last memory, class ids int64 [B].
+
+    `bad` are the samples that could not be read, and why: others stand in their rows.
+    """
+
+    images: Tensor
+    labels: Tensor
+    bad: dict[int, str]
+
+
 class BatchFetcher:
     """Answers requests in their order.
 
@@ -34,8 +49,8 @@ class BatchFetcher:
         image_size: edge in pixels.
         channels: 3 for RGB, 1 for grey.
         workers: processes to decode in, kept between calls; 0 decodes in this one.
-        limits: how far images are changed.
-        seed: of the changes.
+        limits: how images are changed.
+        seed: of the changes, and of what is read in place of damaged samples.
     """
 
     def __init__(
@@ -62,11 +77,11 @@ class BatchFetcher:
                 generator=torch.Generator(),
             )
 
-    def fetch(self, requests: Iterable[Request]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images uint8 [B, C, H, W] and class ids int64 [B] for each request.
+    def fetch(self, requests: Iterable[Request]) -> Iterator[Batch]:
+        """A batch for each request.
 
         Raises:
-            Sf2Error: an image cannot be read, or a worker died.
+            Sf2Error: a shard cannot be read, nearly all samples are damaged, or a worker died.
         """
         if self._loader is None:
             for request in requests:
@@ -104,32 +119,53 @@ class _Reader(Dataset[Any]):
         self._packed = packed
         self._limits = limits
         self._seed = seed
-        self._image_size = image_size
-        self._channels = channels
+        self._shape = (image_size, image_size, channels)
 
-    def __getitem__(self, request: Request) -> tuple[Tensor, Tensor] | Sf2Error:
-        size, channels = self._image_size, self._channels
-        images = np.empty((len(request.indices), channels, size, size), dtype=np.uint8)
-        labels = np.empty(len(request.indices), dtype=np.int64)
+    def __getitem__(self, request: Request) -> Batch | Sf2Error:
+        pixels = np.empty((len(request.indices), *self._shape), dtype=np.uint8)
+        read = request.indices.copy()
+        bad: dict[int, str] = {}
         try:
-            for row, (i, flip) in enumerate(
-                zip(request.indices.tolist(), request.flips.tolist(), strict=True)
-            ):
-                pixels = self._packed.decode(i, size, channels)
-                if self._limits:
-                    pixels = augment(pixels, self._limits, self._seed, request.epoch, i)
-                images[row] = (pixels[:, ::-1] if flip else pixels).transpose(2, 0, 1)
-                labels[row] = self._packed.label(i)
+            for row, i in enumerate(request.indices.tolist()):
+                read[row] = self._fill(pixels[row], i, request.epoch, bad)
         except Sf2Error as failure:
             return failure
-        return torch.from_numpy(images), torch.from_numpy(labels)
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        for row in np.flatnonzero(request.flips).tolist():
+            # Of four dimensions: torch mirrors those five times as fast.
+            images[row : row + 1] = images[row : row + 1].flip(-1)
+        return Batch(images, torch.from_numpy(self._packed.labels_of(read)), bad)
+
+    def _fill(self, out: NDArray[np.uint8], i: int, epoch: int, bad: dict[int, str]) -> int:
+        """Read sample `i` or, where it is damaged, the first good spare; which one it was."""
+        try:
+            self._fill_with(out, i, epoch)
+            return i
+        except BadSampleError as failure:
+            bad[i] = failure.message
+        for spare in spares(len(self._packed), self._seed, epoch, i, _SPARES).tolist():
+            try:
+                self._fill_with(out, spare, epoch)
+                return int(spare)
+            except BadSampleError:
+                # It is counted when its own turn comes.
+                continue
+        raise Sf2Error(
+            f"{bad[i]}; nor can {_SPARES} others be read, drawn at random in its place",
+            "Copy the set again, or pack it again.",
+        )
+
+    def _fill_with(self, out: NDArray[np.uint8], i: int, epoch: int) -> None:
+        self._packed.decode_into(i, out)
+        if self._limits:
+            out[:] = augment(out, self._limits, self._seed, epoch, i)
 
 
 def _unchanged(answer: Any) -> Any:
     return answer
 
 
-def _opened(answer: tuple[Tensor, Tensor] | Sf2Error) -> tuple[Tensor, Tensor]:
+def _opened(answer: Batch | Sf2Error) -> Batch:
     if isinstance(answer, Sf2Error):
         # Raising the answer itself ties it to the frames that hold it; the workers would then be
         # found by the garbage collector with their pipes closed, and be waited for 5 s each.

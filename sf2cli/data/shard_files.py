@@ -6,6 +6,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 # A set of a terabyte has thousands of shards; the usual limit is 1024 open files a process.
 MAX_OPEN = 128
@@ -17,6 +18,9 @@ class ShardFiles:
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
         self._open: OrderedDict[int, int] = OrderedDict()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._paths,)
 
     def read(self, file: int, offset: int, size: int) -> bytes:
         """Bytes `offset` ... `offset + size` of the file with that number; fewer at its end.
@@ -32,8 +36,11 @@ class ShardFiles:
             return self._open[file]
         if len(self._open) >= MAX_OPEN:
             os.close(self._open.popitem(last=False)[1])
-        self._open[file] = os.open(self._paths[file], os.O_RDONLY | os.O_CLOEXEC)
+        self._open[file] = self._opened(file)
         return self._open[file]
+
+    def _opened(self, file: int) -> int:
+        return os.open(self._paths[file], os.O_RDONLY | os.O_CLOEXEC)
 
     def __del__(self) -> None:
         while self._open:

@@ -101,6 +101,8 @@ class Run:
             flip=data.flip,
             workers=data.workers,
             limits=Augment(**data.augment.model_dump()),
+            max_bad=data.max_bad,
+            gather=world.gather,
         )
 
     def _state_of(self, checkpoint: Path) -> RunState:
