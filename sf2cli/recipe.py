@@ -31,12 +31,15 @@ class AugmentRecipe(_Section):
 class DataRecipe(_Section):
     """What is trained on and how it is fed."""
 
-    shards: Path = Field(description="folder that `sf2 pack` wrote")
+    shards: str = Field(description="what `sf2 pack` wrote, other tars by braces, or URLs")
     image_size: int = Field(112, gt=0, multiple_of=16)
     channels: Literal[1, 3] = 3
     flip: bool = True
     augment: AugmentRecipe = AugmentRecipe()
     workers: int = Field(0, ge=0, description="loader processes a rank; 0 decodes in the rank")
+    cache: Path | None = Field(None, description="of indexes and fetched shards; ~/.cache/sf2")
+    cache_gb: float = Field(20.0, gt=0, description="fetched shards to keep on a host")
+    shuffle_shards: int = Field(16, gt=0, description="fetched shards that are shuffled together")
     max_bad: int = Field(0, ge=0, description="damaged images to skip, in all, before giving up")
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from sf2cli.data.augment import Augment
 from sf2cli.data.bad_samples import BadSamples, Gather
 from sf2cli.data.fetch import BatchFetcher, Request
-from sf2cli.data.order import epoch_flips, epoch_order
+from sf2cli.data.order import EpochOrder, epoch_flips
 from sf2cli.data.packed import PackedSet
 from sf2cli.errors import Sf2Error
 
@@ -83,7 +83,7 @@ class TrainLoader:
         self._gather = gather
         self._fetcher = BatchFetcher(packed, image_size, channels, workers, limits, seed)
         # Of the epoch asked for last.
-        self._ordered: tuple[int, NDArray[np.int64]] | None = None
+        self._ordered: tuple[int, EpochOrder] | None = None
 
     @property
     def batches_per_epoch(self) -> int:
@@ -122,12 +122,27 @@ class TrainLoader:
     def _requests(
         self, flips: NDArray[np.bool_], epoch: int, start_batch: int
     ) -> Iterator[Request]:
+        announced = 0
         for batch in range(start_batch, self.batches_per_epoch):
+            order = self._order(epoch)
             indices = self._indices(epoch, batch)
+            announced = self._announce(order, batch, announced)
             yield Request(indices, flips[indices], epoch)
 
+    def _announce(self, order: EpochOrder, batch: int, announced: int) -> int:
+        """Have the window after this batch's fetched; how many windows have been announced."""
+        following = order.window_of(batch * self._global_batch) + 1
+        if announced < following < len(order.windows):
+            self._packed.files.expect(order.windows[following].tolist())
+        return max(announced, following)
+
     def _indices(self, epoch: int, batch: int) -> NDArray[np.int64]:
-        if self._ordered is None or self._ordered[0] != epoch:
-            self._ordered = epoch, epoch_order(len(self._packed), self._seed, epoch)
         first = batch * self._global_batch + self._rank * self._batch
-        return self._ordered[1][first : first + self._batch]
+        return self._order(epoch).samples[first : first + self._batch]
+
+    def _order(self, epoch: int) -> EpochOrder:
+        if self._ordered is None or self._ordered[0] != epoch:
+            packed, window = self._packed, self._packed.window
+            counts = np.array([shard.samples for shard in packed.manifest.shards])
+            self._ordered = epoch, EpochOrder.draw(counts, window, self._seed, epoch)
+        return self._ordered[1]
