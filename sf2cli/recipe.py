@@ -20,12 +20,26 @@ class _Section(BaseModel):
 
 
 class AugmentRecipe(_Section):
-    """How far training images are changed at random, anew in every epoch; see `data.augment`."""
+    """How training images are changed at random, anew in every epoch.
+
+    How far, for all of them (`data.augment`), and how often (`data.degrade`).
+    """
 
     shift: float = Field(0.0, ge=0, description="pixels, along each axis")
     scale: float = Field(0.0, ge=0, lt=1)
     brightness: float = Field(0.0, ge=0, lt=1)
     contrast: float = Field(0.0, ge=0, lt=1)
+    crop: float = Field(0.0, ge=0, le=1, description="probability of losing all but a rectangle")
+    low_resolution: float = Field(0.0, ge=0, le=1, description="of being scaled down and up")
+    jitter: float = Field(0.0, ge=0, le=1, description="of other light, contrast, saturation")
+
+    @property
+    def limits(self) -> dict[str, float]:
+        return self.model_dump(include={"shift", "scale", "brightness", "contrast"})
+
+    @property
+    def chances(self) -> dict[str, float]:
+        return self.model_dump(include={"crop", "low_resolution", "jitter"})
 
 
 class DataRecipe(_Section):

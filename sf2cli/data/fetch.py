@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sf2cli.data.augment import Augment, augment
+from sf2cli.data.degrade import Degrade, degrade
 from sf2cli.data.order import spares
 from sf2cli.data.packed import BadSampleError, PackedSet
 from sf2cli.errors import Sf2Error
@@ -28,6 +29,22 @@ class Request:
     indices: NDArray[np.int64]
     flips: NDArray[np.bool_]
     epoch: int
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is done to the images: a seed, how far they are changed, and how often made worse."""
+
+    seed: int
+    limits: Augment
+    chances: Degrade
+
+    def apply(self, pixels: NDArray[np.uint8], epoch: int, sample: int) -> None:
+        """Change uint8 [S, S, C] in place."""
+        if self.limits:
+            pixels[:] = augment(pixels, self.limits, self.seed, epoch, sample)
+        if self.chances:
+            degrade(pixels, self.chances, self.seed, epoch, sample)
 
 
 class Batch(NamedTuple):
@@ -49,8 +66,7 @@ class BatchFetcher:
         image_size: edge in pixels.
         channels: 3 for RGB, 1 for grey.
         workers: processes to decode in, kept between calls; 0 decodes in this one.
-        limits: how images are changed.
-        seed: of the changes, and of what is read in place of damaged samples.
+        changes: to the images; its seed also draws what is read in place of damaged samples.
     """
 
     def __init__(
@@ -59,10 +75,9 @@ class BatchFetcher:
         image_size: int,
         channels: int,
         workers: int,
-        limits: Augment,
-        seed: int,
+        changes: Changes,
     ) -> None:
-        self._reader = _Reader(packed, image_size, channels, limits, seed)
+        self._reader = _Reader(packed, image_size, channels, changes)
         self._requests = _Requests()
         self._loader: DataLoader[Any] | None = None
         if workers:
@@ -113,12 +128,9 @@ class _Requests:
 class _Reader(Dataset[Any]):
     """From a request to tensors; an error is an answer too, lest torch adds its traceback to it."""
 
-    def __init__(
-        self, packed: PackedSet, image_size: int, channels: int, limits: Augment, seed: int
-    ) -> None:
+    def __init__(self, packed: PackedSet, image_size: int, channels: int, changes: Changes) -> None:
         self._packed = packed
-        self._limits = limits
-        self._seed = seed
+        self._changes = changes
         self._shape = (image_size, image_size, channels)
 
     def __getitem__(self, request: Request) -> Batch | Sf2Error:
@@ -143,7 +155,8 @@ class _Reader(Dataset[Any]):
             return i
         except BadSampleError as failure:
             bad[i] = failure.message
-        for spare in spares(len(self._packed), self._seed, epoch, i, _SPARES).tolist():
+        drawn = spares(len(self._packed), self._changes.seed, epoch, i, _SPARES)
+        for spare in drawn.tolist():
             try:
                 self._fill_with(out, spare, epoch)
                 return int(spare)
@@ -157,8 +170,7 @@ class _Reader(Dataset[Any]):
 
     def _fill_with(self, out: NDArray[np.uint8], i: int, epoch: int) -> None:
         self._packed.decode_into(i, out)
-        if self._limits:
-            out[:] = augment(out, self._limits, self._seed, epoch, i)
+        self._changes.apply(out, epoch, i)
 
 
 def _unchanged(answer: Any) -> Any:

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from sf2cli.data.augment import Augment
 from sf2cli.data.bad_samples import BadSamples, Gather
-from sf2cli.data.fetch import BatchFetcher, Request
+from sf2cli.data.degrade import Degrade
+from sf2cli.data.fetch import BatchFetcher, Changes, Request
 from sf2cli.data.order import EpochOrder, epoch_flips
 from sf2cli.data.packed import PackedSet
 from sf2cli.errors import Sf2Error
 
-_UNCHANGED = Augment()
+_UNCHANGED, _UNHARMED = Augment(), Degrade()
 
 
 def _alone(value: object) -> list[object]:
@@ -42,7 +43,8 @@ class TrainLoader:
         image_size: edge in pixels.
         channels: 3 for RGB, 1 for grey.
         flip: mirror half of the samples left to right.
-        limits: how to change them otherwise.
+        limits: how far to move, zoom and light them.
+        chances: how often to make them worse.
         workers: processes to decode in; 0 decodes in this one.
         max_bad: how many damaged samples may be met in all.
         gather: brings the ranks' damaged samples together, at the end of each epoch.
@@ -64,6 +66,7 @@ class TrainLoader:
         flip: bool,
         workers: int,
         limits: Augment = _UNCHANGED,
+        chances: Degrade = _UNHARMED,
         max_bad: int = 0,
         gather: Gather = _alone,
     ) -> None:
@@ -81,7 +84,8 @@ class TrainLoader:
         self._flip = flip
         self._bad = BadSamples(max_bad)
         self._gather = gather
-        self._fetcher = BatchFetcher(packed, image_size, channels, workers, limits, seed)
+        changes = Changes(seed, limits, chances)
+        self._fetcher = BatchFetcher(packed, image_size, channels, workers, changes)
         # Of the epoch asked for last.
         self._ordered: tuple[int, EpochOrder] | None = None
 

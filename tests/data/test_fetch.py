@@ -2,16 +2,22 @@ import gc
 import multiprocessing
 import os
 import re
+import signal
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from sf2cli.data.augment import Augment
-from sf2cli.data.fetch import BatchFetcher, Request
+from sf2cli.data.degrade import Degrade
+from sf2cli.data.fetch import BatchFetcher, Changes, Request
 from sf2cli.data.order import spares
 from sf2cli.errors import Sf2Error
 from tests.pictures import noise, stored, write_set
+
+UNCHANGED = Changes(0, Augment(), Degrade())
 
 
 class Odd:
@@ -44,9 +50,7 @@ def told(packed, workers, *samples):
     """
     count = 0
     try:
-        for _ in BatchFetcher(packed, 8, 3, workers, Augment(), 0).fetch(
-            request(i) for i in samples
-        ):
+        for _ in BatchFetcher(packed, 8, 3, workers, UNCHANGED).fetch(request(i) for i in samples):
             count += 1
     except Sf2Error as failure:
         return count, str(failure)
@@ -64,7 +68,7 @@ def damage(packed, i):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_another_is_read_in_place_of_a_damaged_sample(packed, workers):
     damage(packed, 4)
-    fetcher = BatchFetcher(packed, 8, 3, workers, Augment(), 0)
+    fetcher = BatchFetcher(packed, 8, 3, workers, UNCHANGED)
     one, two = fetcher.fetch([request(0, 1), request(4, 5)])
     assert one.bad == {}
     assert list(two.bad) == [4]
@@ -110,8 +114,50 @@ def test_workers_end_with_the_error(sample):
         gc.enable()
 
 
+def test_a_worker_that_is_killed_is_told_at_once(packed):
+    batches = BatchFetcher(packed, 8, 3, 1, UNCHANGED).fetch(request(0) for _ in range(10**6))
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid, signal.SIGKILL)
+    began = time.monotonic()
+    with pytest.raises(Sf2Error, match=r"a data-loading process died: .* killed by signal"):
+        list(batches)
+    # What it had ready is still read; a stall would last for ever.
+    assert time.monotonic() - began < 10
+
+
+def read_for_ever(packed, told):
+    batches = BatchFetcher(packed, 8, 3, 2, UNCHANGED).fetch(request(0) for _ in range(10**6))
+    next(batches)
+    told.send([child.pid for child in multiprocessing.active_children()])
+    time.sleep(60)
+
+
+def test_workers_end_when_their_rank_is_killed(packed):
+    here, there = multiprocessing.Pipe(duplex=False)
+    rank = multiprocessing.get_context("fork").Process(target=read_for_ever, args=(packed, there))
+    rank.start()
+    workers = here.recv()
+    assert len(workers) == 2
+    rank.kill()
+    rank.join()
+    deadline = time.monotonic() + 20
+    while any(map(is_running, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(is_running, workers))
+
+
+def is_running(pid):
+    """Whether a process is there and not only its exit status."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
 def test_workers_leave_the_random_stream_alone(packed):
-    fetcher = BatchFetcher(packed, 8, 3, 1, Augment(), 0)
+    fetcher = BatchFetcher(packed, 8, 3, 1, UNCHANGED)
     before = torch.get_rng_state()
     for _ in range(2):
         list(fetcher.fetch([request(0)]))

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sf2cli.data.augment import Augment
+from sf2cli.data.degrade import Degrade
 from sf2cli.data.loader import TrainLoader
 from sf2cli.data.order import epoch_flips, epoch_order
 from sf2cli.errors import Sf2Error
@@ -116,6 +117,7 @@ def test_changed_images_are_the_same_for_workers_and_after_a_resume(packed):
             flip=True,
             workers=workers,
             limits=Augment(shift=1, brightness=0.3),
+            chances=Degrade(crop=0.5, low_resolution=0.5, jitter=0.5),
         )
         return [images for images, _ in changed.epoch(2, start)]
 
