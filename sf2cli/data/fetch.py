@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -104,7 +106,7 @@ class BatchFetcher:
             return
         self._requests.items = requests
         try:
-            for answer in self._loader:
+            for answer in _started(self._loader):
                 yield _opened(answer)
         except RuntimeError as failure:
             if "DataLoader worker" not in str(failure):
@@ -113,6 +115,19 @@ class BatchFetcher:
                 f"a data-loading process died: {str(failure).splitlines()[0]}",
                 "Often memory or /dev/shm ran out: use fewer workers, or 0.",
             ) from None
+
+
+def _started(loader: DataLoader[Any]) -> Iterator[Any]:
+    """The loader's pass, which tells of a worker's end only when it is asked for a batch.
+
+    Torch would raise it from a signal handler, wherever in the training this process happens to
+    be. It also looks every 5 s while it waits, which is enough.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    answers = iter(loader)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+    return answers
 
 
 class _Requests:

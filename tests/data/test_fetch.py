@@ -96,12 +96,6 @@ def test_a_shard_that_is_gone_is_told_as_the_user_needs_it(packed, workers):
     assert len(message.splitlines()) == 1
 
 
-def test_a_worker_that_dies_is_told():
-    _, message = told(Odd(), 1, 0, 2)
-    assert message.startswith("a data-loading process died: DataLoader worker")
-    assert "/dev/shm" in message
-
-
 @pytest.mark.parametrize("sample", [1, 2])
 def test_workers_end_with_the_error(sample):
     """Without the garbage collector, which closes their pipes first and then waits for them."""
@@ -114,16 +108,19 @@ def test_workers_end_with_the_error(sample):
         gc.enable()
 
 
-def test_a_worker_that_is_killed_is_told_at_once(packed):
+def test_a_worker_that_is_killed_is_told_when_a_batch_is_wanted(packed):
     batches = BatchFetcher(packed, 8, 3, 1, UNCHANGED).fetch(request(0) for _ in range(10**6))
     next(batches)
     (worker,) = multiprocessing.active_children()
     os.kill(worker.pid, signal.SIGKILL)
     began = time.monotonic()
-    with pytest.raises(Sf2Error, match=r"a data-loading process died: .* killed by signal"):
+    # Not where this happens to be.
+    time.sleep(0.2)
+    with pytest.raises(Sf2Error, match=r"a data-loading process died: DataLoader") as failure:
         list(batches)
-    # What it had ready is still read; a stall would last for ever.
-    assert time.monotonic() - began < 10
+    assert "/dev/shm" in str(failure.value.remedy)
+    # A stall would last for ever.
+    assert time.monotonic() - began < 30
 
 
 def read_for_ever(packed, told):
