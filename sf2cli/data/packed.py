@@ -17,6 +17,7 @@ from sf2cli.errors import Sf2Error
 from sf2cli.files import file_sha256
 
 _SHARD, _OFFSET, _SIZE, _LABEL = range(4)
+_PIECE = 1 << 24
 _REMEDY = "Copy the set again, or pack it again with --overwrite."
 
 
@@ -165,7 +166,11 @@ class PackedSet:
 
     @cached_property
     def _source_ends(self) -> NDArray[np.int64]:
-        return np.flatnonzero(self._source_bytes == ord("\n"))
+        # Piece by piece: a comparison takes as much memory as what is compared.
+        pieces = range(0, len(self._source_bytes), _PIECE)
+        found = (self._source_bytes[start : start + _PIECE] == ord("\n") for start in pieces)
+        ends = [np.flatnonzero(piece) + start for start, piece in zip(pieces, found, strict=True)]
+        return np.concatenate(ends)
 
     def _check_index(self) -> None:
         """The index fits the manifest: a wrong row would read another set's bytes."""

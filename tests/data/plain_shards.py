@@ -47,15 +47,16 @@ def write_tars(
         with tarfile.open(tars[-1], "w") as tar:
             for _ in range(count):
                 picture = encode_png(np.full((4, 4, 1), sample, dtype=np.uint8))
-                _add(tar, f"a/{sample:03d}.png", picture)
+                add_member(tar, f"a/{sample:03d}.png", picture)
                 if sample != missing:
                     extension, content = label(sample)
-                    _add(tar, f"a/{sample:03d}.{extension}", content)
+                    add_member(tar, f"a/{sample:03d}.{extension}", content)
                 sample += 1
     return tars
 
 
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+def add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    """Append a member of that name."""
     info = tarfile.TarInfo(name)
     info.size = len(content)
     tar.addfile(info, io.BytesIO(content))

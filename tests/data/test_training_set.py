@@ -2,13 +2,16 @@
 
 import os
 import shutil
+import tarfile
 import threading
 from itertools import chain
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sf2cli.data import training_set
+from sf2cli.data.loader import TrainLoader
 from sf2cli.data.order import EpochOrder
 from sf2cli.data.packed import PackedSet
 from sf2cli.data.training_set import open_training_set
@@ -18,6 +21,7 @@ from tests.data.plain_shards import (
     COUNTS,
     LABELS,
     SAMPLES,
+    add_member,
     as_json,
     drawn,
     label_of,
@@ -25,7 +29,8 @@ from tests.data.plain_shards import (
     served,
     write_tars,
 )
-from tests.pictures import noise, stored, write_set
+from tests.data.test_images import huge_png
+from tests.pictures import encode, noise, stored, write_set
 
 
 @pytest.fixture(scope="module")
@@ -212,3 +217,44 @@ def test_a_packed_sets_folder_is_read_where_it_lies(tmp_path):
     assert isinstance(packed, PackedSet)
     assert packed.folder == tmp_path / "set"
     assert not (tmp_path / "cache").exists()
+
+
+def test_only_what_is_no_image_counts_as_damaged(tmp_path, capsys):
+    """In a tar of anyone's: each bad one by its name, and odd but good images are read."""
+    grey = noise(4, 4, 1)
+    deep = Image.fromarray(grey[:, :, 0].astype(np.uint16) << 8)
+    images = {
+        "zero.png": b"",
+        "garbage.jpg": b"\xff\xd8\xff" + bytes(500),
+        "bomb.png": huge_png(60_000, 60_000),
+        "cut.jpg": encode(noise(16, 16), "JPEG")[:300],
+        "cmyk.jpg": encode(Image.fromarray(noise(4, 4)).convert("CMYK"), "JPEG"),
+        "deep.png": encode(deep, "PNG"),
+        "webp.webp": encode(Image.fromarray(noise(4, 4)), "WEBP"),
+        "../../escape.png": encode(grey[:, :, 0], "PNG"),
+    }
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for label, (name, content) in enumerate(images.items()):
+            add_member(tar, name, content)
+            add_member(tar, name.rpartition(".")[0] + ".cls", str(2 * label).encode())
+    packed = opened(tmp_path / "x.tar", tmp_path / "cache")
+    assert len(packed) == len(images)
+    loader = TrainLoader(
+        packed,
+        batch_size=len(images),
+        rank=0,
+        world_size=1,
+        seed=0,
+        image_size=4,
+        channels=1,
+        flip=False,
+        workers=0,
+        max_bad=4,
+    )
+    ((_, labels),) = loader.epoch(0)
+    # The labels have gaps; the class ids none. Of the damaged ones none is left.
+    assert set(labels.tolist()) == {4, 5, 6, 7}
+    told = [line for line in capsys.readouterr().err.splitlines() if "skipped: " in line]
+    assert len(told) == loader.skipped == 4
+    for name in ("0/zero.png", "2/garbage.jpg", "4/bomb.png", "6/cut.jpg"):
+        assert sum(f"({name}): " in line for line in told) == 1
