@@ -46,9 +46,9 @@ def info(message: str) -> None:
         _err.print(message, soft_wrap=True)
 
 
-def warn(message: str) -> None:
-    """One warning, on standard error."""
-    if not _quiet:
+def warn(message: str, *, all_ranks: bool = False) -> None:
+    """One warning, on standard error; `all_ranks` for what only one of them may have seen."""
+    if all_ranks or not _quiet:
         _err.print(f"warning: {message}", style="yellow", soft_wrap=True)
 
 

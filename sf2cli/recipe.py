@@ -20,23 +20,41 @@ class _Section(BaseModel):
 
 
 class AugmentRecipe(_Section):
-    """How far training images are changed at random, anew in every epoch; see `data.augment`."""
+    """How training images are changed at random, anew in every epoch.
+
+    How far, for all of them (`data.augment`), and how often (`data.degrade`).
+    """
 
     shift: float = Field(0.0, ge=0, description="pixels, along each axis")
     scale: float = Field(0.0, ge=0, lt=1)
     brightness: float = Field(0.0, ge=0, lt=1)
     contrast: float = Field(0.0, ge=0, lt=1)
+    crop: float = Field(0.0, ge=0, le=1, description="probability of losing all but a rectangle")
+    low_resolution: float = Field(0.0, ge=0, le=1, description="of being scaled down and up")
+    jitter: float = Field(0.0, ge=0, le=1, description="of other light, contrast, saturation")
+
+    @property
+    def limits(self) -> dict[str, float]:
+        return self.model_dump(include={"shift", "scale", "brightness", "contrast"})
+
+    @property
+    def chances(self) -> dict[str, float]:
+        return self.model_dump(include={"crop", "low_resolution", "jitter"})
 
 
 class DataRecipe(_Section):
     """What is trained on and how it is fed."""
 
-    shards: Path = Field(description="folder that `sf2 pack` wrote")
+    shards: str = Field(description="what `sf2 pack` wrote, other tars by braces, or URLs")
     image_size: int = Field(112, gt=0, multiple_of=16)
     channels: Literal[1, 3] = 3
     flip: bool = True
     augment: AugmentRecipe = AugmentRecipe()
     workers: int = Field(0, ge=0, description="loader processes a rank; 0 decodes in the rank")
+    cache: Path | None = Field(None, description="of indexes and fetched shards; ~/.cache/sf2")
+    cache_gb: float = Field(20.0, gt=0, description="fetched shards to keep on a host")
+    shuffle_shards: int = Field(16, gt=0, description="fetched shards that are shuffled together")
+    max_bad: int = Field(0, ge=0, description="damaged images to skip, in all, before giving up")
 
 
 class BackboneRecipe(_Section):

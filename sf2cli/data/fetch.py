@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,8 +15,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sf2cli.data.augment import Augment, augment
-from sf2cli.data.packed import PackedSet
+from sf2cli.data.degrade import Degrade, degrade
+from sf2cli.data.order import spares
+from sf2cli.data.packed import BadSampleError, PackedSet
 from sf2cli.errors import Sf2Error
+
+# So many damaged samples in a row, drawn at random, mean that the whole set is.
+_SPARES = 100
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,33 @@ class Request:
     epoch: int
 
 
+@dataclass(frozen=True)
+class Changes:
+    """What is done to the images: a seed, how far they are changed, and how often made worse."""
+
+    seed: int
+    limits: Augment
+    chances: Degrade
+
+    def apply(self, pixels: NDArray[np.uint8], epoch: int, sample: int) -> None:
+        """Change uint8 [S, S, C] in place."""
+        if self.limits:
+            pixels[:] = augment(pixels, self.limits, self.seed, epoch, sample)
+        if self.chances:
+            degrade(pixels, self.chances, self.seed, epoch, sample)
+
+
+class Batch(NamedTuple):
+    """Images uint8 [B, C, H, W] in channels-last memory, class ids int64 [B].
+
+    `bad` are the samples that could not be read, and why: others stand in their rows.
+    """
+
+    images: Tensor
+    labels: Tensor
+    bad: dict[int, str]
+
+
 class BatchFetcher:
     """Answers requests in their order.
 
@@ -34,8 +68,7 @@ class BatchFetcher:
         image_size: edge in pixels.
         channels: 3 for RGB, 1 for grey.
         workers: processes to decode in, kept between calls; 0 decodes in this one.
-        limits: how far images are changed.
-        seed: of the changes.
+        changes: to the images; its seed also draws what is read in place of damaged samples.
     """
 
     def __init__(
@@ -44,10 +77,9 @@ class BatchFetcher:
         image_size: int,
         channels: int,
         workers: int,
-        limits: Augment,
-        seed: int,
+        changes: Changes,
     ) -> None:
-        self._reader = _Reader(packed, image_size, channels, limits, seed)
+        self._reader = _Reader(packed, image_size, channels, changes)
         self._requests = _Requests()
         self._loader: DataLoader[Any] | None = None
         if workers:
@@ -62,11 +94,11 @@ class BatchFetcher:
                 generator=torch.Generator(),
             )
 
-    def fetch(self, requests: Iterable[Request]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images uint8 [B, C, H, W] and class ids int64 [B] for each request.
+    def fetch(self, requests: Iterable[Request]) -> Iterator[Batch]:
+        """A batch for each request.
 
         Raises:
-            Sf2Error: an image cannot be read, or a worker died.
+            Sf2Error: a shard cannot be read, nearly all samples are damaged, or a worker died.
         """
         if self._loader is None:
             for request in requests:
@@ -74,7 +106,7 @@ class BatchFetcher:
             return
         self._requests.items = requests
         try:
-            for answer in self._loader:
+            for answer in _started(self._loader):
                 yield _opened(answer)
         except RuntimeError as failure:
             if "DataLoader worker" not in str(failure):
@@ -83,6 +115,19 @@ class BatchFetcher:
                 f"a data-loading process died: {str(failure).splitlines()[0]}",
                 "Often memory or /dev/shm ran out: use fewer workers, or 0.",
             ) from None
+
+
+def _started(loader: DataLoader[Any]) -> Iterator[Any]:
+    """The loader's pass, which tells of a worker's end only when it is asked for a batch.
+
+    Torch would raise it from a signal handler, wherever in the training this process happens to
+    be. It also looks every 5 s while it waits, which is enough.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    answers = iter(loader)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+    return answers
 
 
 class _Requests:
@@ -98,38 +143,56 @@ class _Requests:
 class _Reader(Dataset[Any]):
     """From a request to tensors; an error is an answer too, lest torch adds its traceback to it."""
 
-    def __init__(
-        self, packed: PackedSet, image_size: int, channels: int, limits: Augment, seed: int
-    ) -> None:
+    def __init__(self, packed: PackedSet, image_size: int, channels: int, changes: Changes) -> None:
         self._packed = packed
-        self._limits = limits
-        self._seed = seed
-        self._image_size = image_size
-        self._channels = channels
+        self._changes = changes
+        self._shape = (image_size, image_size, channels)
 
-    def __getitem__(self, request: Request) -> tuple[Tensor, Tensor] | Sf2Error:
-        size, channels = self._image_size, self._channels
-        images = np.empty((len(request.indices), channels, size, size), dtype=np.uint8)
-        labels = np.empty(len(request.indices), dtype=np.int64)
+    def __getitem__(self, request: Request) -> Batch | Sf2Error:
+        pixels = np.empty((len(request.indices), *self._shape), dtype=np.uint8)
+        read = request.indices.copy()
+        bad: dict[int, str] = {}
         try:
-            for row, (i, flip) in enumerate(
-                zip(request.indices.tolist(), request.flips.tolist(), strict=True)
-            ):
-                pixels = self._packed.decode(i, size, channels)
-                if self._limits:
-                    pixels = augment(pixels, self._limits, self._seed, request.epoch, i)
-                images[row] = (pixels[:, ::-1] if flip else pixels).transpose(2, 0, 1)
-                labels[row] = self._packed.label(i)
+            for row, i in enumerate(request.indices.tolist()):
+                read[row] = self._fill(pixels[row], i, request.epoch, bad)
         except Sf2Error as failure:
             return failure
-        return torch.from_numpy(images), torch.from_numpy(labels)
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        for row in np.flatnonzero(request.flips).tolist():
+            # Of four dimensions: torch mirrors those five times as fast.
+            images[row : row + 1] = images[row : row + 1].flip(-1)
+        return Batch(images, torch.from_numpy(self._packed.labels_of(read)), bad)
+
+    def _fill(self, out: NDArray[np.uint8], i: int, epoch: int, bad: dict[int, str]) -> int:
+        """Read sample `i` or, where it is damaged, the first good spare; which one it was."""
+        try:
+            self._fill_with(out, i, epoch)
+            return i
+        except BadSampleError as failure:
+            bad[i] = failure.message
+        drawn = spares(len(self._packed), self._changes.seed, epoch, i, _SPARES)
+        for spare in drawn.tolist():
+            try:
+                self._fill_with(out, spare, epoch)
+                return int(spare)
+            except BadSampleError:
+                # It is counted when its own turn comes.
+                continue
+        raise Sf2Error(
+            f"{bad[i]}; nor can {_SPARES} others be read, drawn at random in its place",
+            "Copy the set again, or pack it again.",
+        )
+
+    def _fill_with(self, out: NDArray[np.uint8], i: int, epoch: int) -> None:
+        self._packed.decode_into(i, out)
+        self._changes.apply(out, epoch, i)
 
 
 def _unchanged(answer: Any) -> Any:
     return answer
 
 
-def _opened(answer: tuple[Tensor, Tensor] | Sf2Error) -> tuple[Tensor, Tensor]:
+def _opened(answer: Batch | Sf2Error) -> Batch:
     if isinstance(answer, Sf2Error):
         # Raising the answer itself ties it to the frames that hold it; the workers would then be
         # found by the garbage collector with their pipes closed, and be waited for 5 s each.

@@ -23,6 +23,8 @@ Image.init()
 Image.MAX_IMAGE_PIXELS = None
 # It warns of odd metadata and of transparency, on which the pixels that are kept do not depend.
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+_COLOURS = {1: "GRAY", 3: "RGB"}
+_JPEG_COLOURS = ("YCbCr", "Gray", "RGB")
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B")
 
 
@@ -101,6 +103,18 @@ def decode_image(data: bytes, channels: int) -> NDArray[np.uint8]:
     return pixels if channels == 3 else pixels[:, :, None]
 
 
+def decode_into(data: bytes, out: NDArray[np.uint8]) -> None:
+    """Decode an image and resize it to fill `out`, with `decode_image`'s pixels and errors.
+
+    Args:
+        data: the encoded image.
+        out: uint8 [S, S, C], C-contiguous; C = 3 for RGB, 1 for grey. Undefined after an error.
+    """
+    if data.startswith(_JPEG_MAGIC) and _decode_jpeg_into(data, out):
+        return
+    out[:] = resize(decode_image(data, out.shape[2]), out.shape[0])
+
+
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     """Encode uint8 [h, w, c], c = 3 (RGB) or 1 (grey), without loss."""
     stream = io.BytesIO()
@@ -147,9 +161,7 @@ def _decode_jpeg(data: bytes, channels: int) -> NDArray[np.uint8] | None:
     if _jpeg_header(data) is None:
         return None
     try:
-        decoded: NDArray[np.uint8] = simplejpeg.decode_jpeg(
-            data, colorspace="RGB" if channels == 3 else "GRAY"
-        )
+        decoded: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace=_COLOURS[channels])
     except ValueError as failure:
         raise BadImageError(f"corrupt JPEG ({failure})") from None
     return decoded
@@ -164,6 +176,19 @@ def _jpeg_header(data: bytes) -> ImageHeader | None:
     except ValueError:
         return None
     _check_pixels(width, height)
-    if colour not in ("YCbCr", "Gray", "RGB"):
+    if colour not in _JPEG_COLOURS:
         return None
     return ImageHeader("jpg", height, width, colour == "Gray")
+
+
+def _decode_jpeg_into(data: bytes, out: NDArray[np.uint8]) -> bool:
+    """Decode a JPEG of `out`'s size where it is to be; False where `decode_image` should try."""
+    size, _, channels = out.shape
+    try:
+        height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
+        if (height, width) != (size, size) or colour not in _JPEG_COLOURS:
+            return False
+        simplejpeg.decode_jpeg(data, colorspace=_COLOURS[channels], buffer=out)
+    except ValueError:
+        return False
+    return True

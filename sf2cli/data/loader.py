@@ -14,18 +14,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sf2cli.data.augment import Augment
-from sf2cli.data.fetch import BatchFetcher, Request
-from sf2cli.data.order import epoch_flips, epoch_order
+from sf2cli.data.bad_samples import BadSamples, Gather
+from sf2cli.data.degrade import Degrade
+from sf2cli.data.fetch import BatchFetcher, Changes, Request
+from sf2cli.data.order import EpochOrder, epoch_flips
 from sf2cli.data.packed import PackedSet
 from sf2cli.errors import Sf2Error
 
-_UNCHANGED = Augment()
+_UNCHANGED, _UNHARMED = Augment(), Degrade()
+
+
+def _alone(value: object) -> list[object]:
+    return [value]
 
 
 class TrainLoader:
     """The training batches of one rank.
 
     Each epoch leaves out the remainder that fills no global batch: other samples every time.
+    The row of a damaged sample holds another one, drawn by (seed, epoch, sample).
 
     Args:
         packed: the set.
@@ -36,8 +43,11 @@ class TrainLoader:
         image_size: edge in pixels.
         channels: 3 for RGB, 1 for grey.
         flip: mirror half of the samples left to right.
-        limits: how far to change them otherwise.
+        limits: how far to move, zoom and light them.
+        chances: how often to make them worse.
         workers: processes to decode in; 0 decodes in this one.
+        max_bad: how many damaged samples may be met in all.
+        gather: brings the ranks' damaged samples together, at the end of each epoch.
 
     Raises:
         Sf2Error: the set is smaller than one global batch.
@@ -56,45 +66,87 @@ class TrainLoader:
         flip: bool,
         workers: int,
         limits: Augment = _UNCHANGED,
+        chances: Degrade = _UNHARMED,
+        max_bad: int = 0,
+        gather: Gather = _alone,
     ) -> None:
         self._global_batch = batch_size * world_size
         if len(packed) < self._global_batch:
             raise Sf2Error(
-                f"packed set {packed.folder} has {len(packed)} images, fewer than one global batch"
+                f"{packed.title} has {len(packed)} images, fewer than one global batch"
                 f" of {self._global_batch} ({world_size} rank(s) x {batch_size})",
                 f"Lower batch_size to {len(packed)} or less, or pack more images.",
             )
-        self._samples = len(packed)
+        self._packed = packed
         self._batch = batch_size
         self._rank = rank
         self._seed = seed
         self._flip = flip
-        self._fetcher = BatchFetcher(packed, image_size, channels, workers, limits, seed)
+        self._bad = BadSamples(max_bad)
+        self._gather = gather
+        changes = Changes(seed, limits, chances)
+        self._fetcher = BatchFetcher(packed, image_size, channels, workers, changes)
+        # Of the epoch asked for last.
+        self._ordered: tuple[int, EpochOrder] | None = None
 
     @property
     def batches_per_epoch(self) -> int:
-        return self._samples // self._global_batch
+        return len(self._packed) // self._global_batch
+
+    @property
+    def skipped(self) -> int:
+        """How many damaged samples this rank knows of."""
+        return len(self._bad)
 
     def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of an epoch from `start_batch` on; those before are not read.
 
+        Its end is collective: every rank has to come there.
+
         Yields:
-            images uint8 [batch_size, channels, H, W] and class ids int64 [batch_size].
+            images uint8 [batch_size, channels, H, W] in channels-last memory, and class ids int64
+            [batch_size].
 
         Raises:
-            Sf2Error: an image cannot be read, or a worker died.
+            Sf2Error: more than `max_bad` samples are damaged, a shard cannot be read, or a worker
+                died.
         """
-        order = epoch_order(self._samples, self._seed, epoch)
+        flips = np.zeros(len(self._packed), dtype=np.bool_)
         if self._flip:
-            flips = epoch_flips(self._samples, self._seed, epoch)
-        else:
-            flips = np.zeros(self._samples, dtype=np.bool_)
-        yield from self._fetcher.fetch(self._requests(order, flips, epoch, start_batch))
+            flips = epoch_flips(len(self._packed), self._seed, epoch)
+        for batch in self._fetcher.fetch(self._requests(flips, epoch, start_batch)):
+            self._bad.add(batch.bad)
+            yield batch.images, batch.labels
+        self._bad.join(self._gather, epoch)
+
+    def keys(self, epoch: int, batch: int) -> list[str]:
+        """What this rank's samples of a batch were called before packing, in its rows' order."""
+        return [self._packed.source(int(i)) for i in self._indices(epoch, batch)]
 
     def _requests(
-        self, order: NDArray[np.int64], flips: NDArray[np.bool_], epoch: int, start_batch: int
+        self, flips: NDArray[np.bool_], epoch: int, start_batch: int
     ) -> Iterator[Request]:
-        for k in range(start_batch, self.batches_per_epoch):
-            first = k * self._global_batch + self._rank * self._batch
-            indices = order[first : first + self._batch]
+        announced = 0
+        for batch in range(start_batch, self.batches_per_epoch):
+            order = self._order(epoch)
+            indices = self._indices(epoch, batch)
+            announced = self._announce(order, batch, announced)
             yield Request(indices, flips[indices], epoch)
+
+    def _announce(self, order: EpochOrder, batch: int, announced: int) -> int:
+        """Have the window after this batch's fetched; how many windows have been announced."""
+        following = order.window_of(batch * self._global_batch) + 1
+        if announced < following < len(order.windows):
+            self._packed.files.expect(order.windows[following].tolist())
+        return max(announced, following)
+
+    def _indices(self, epoch: int, batch: int) -> NDArray[np.int64]:
+        first = batch * self._global_batch + self._rank * self._batch
+        return self._order(epoch).samples[first : first + self._batch]
+
+    def _order(self, epoch: int) -> EpochOrder:
+        if self._ordered is None or self._ordered[0] != epoch:
+            packed, window = self._packed, self._packed.window
+            counts = np.array([shard.samples for shard in packed.manifest.shards])
+            self._ordered = epoch, EpochOrder.draw(counts, window, self._seed, epoch)
+        return self._ordered[1]

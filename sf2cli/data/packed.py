@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from sf2cli.data.images import BadImageError, decode_image, resize
+from sf2cli.data.images import BadImageError, decode_into
 from sf2cli.data.layout import sample_key
 from sf2cli.data.manifest import INDEX_NAME, SOURCES_NAME, Manifest, load_manifest
 from sf2cli.data.shard_files import ShardFiles
@@ -17,20 +18,40 @@ from sf2cli.errors import Sf2Error
 from sf2cli.files import file_sha256
 
 _SHARD, _OFFSET, _SIZE, _LABEL = range(4)
+_PIECE = 1 << 24
 _REMEDY = "Copy the set again, or pack it again with --overwrite."
+
+
+class BadSampleError(Sf2Error):
+    """One sample is damaged; the others may be good."""
 
 
 class PackedSet:
     """Samples 0 ... len-1 of a packed set. Pickles as its folder, so processes share the pages.
 
-    Make one with `open`, which checks it; the constructor trusts the folder.
+    Make one with `open` or `open_index`, which check it; the constructor trusts the folder.
+
+    Args:
+        folder: of manifest, index and sources.
+        files: the shards; by default they lie in `folder`.
+        title: what messages call the set.
+        window: how many shards are shuffled together; None is all of them.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        files: ShardFiles | None = None,
+        title: str | None = None,
+        window: int | None = None,
+    ) -> None:
         self.folder = folder
         self.manifest = manifest
+        self.files = files or ShardFiles([folder / shard.file for shard in manifest.shards])
+        self.title = title or f"packed set {folder}"
+        self.window = window
         self._index: NDArray[np.int64] = open_memmap(folder / INDEX_NAME, mode="r")
-        self._files = ShardFiles([folder / shard.file for shard in manifest.shards])
 
     @classmethod
     def open(cls, folder: Path) -> PackedSet:
@@ -42,10 +63,26 @@ class PackedSet:
         manifest = load_manifest(folder)
         for shard in manifest.shards:
             _check_size(folder / shard.file, shard.bytes)
+        return cls.open_index(folder, manifest)
+
+    @classmethod
+    def open_index(
+        cls,
+        folder: Path,
+        manifest: Manifest,
+        files: ShardFiles | None = None,
+        title: str | None = None,
+        window: int | None = None,
+    ) -> PackedSet:
+        """Open a set after comparing index and sources, but not the shards, with the manifest.
+
+        Raises:
+            Sf2Error: one of the two is missing, cut short or another set's.
+        """
         _check_hash(folder / INDEX_NAME, manifest.index_sha256)
         _check_hash(folder / SOURCES_NAME, manifest.sources_sha256)
         try:
-            packed = cls(folder, manifest)
+            packed = cls(folder, manifest, files, title, window)
         except ValueError as failure:
             raise Sf2Error(f"{folder / INDEX_NAME}: no index ({failure})", _REMEDY) from None
         packed._check_index()
@@ -54,8 +91,8 @@ class PackedSet:
     def __len__(self) -> int:
         return self.manifest.samples
 
-    def __reduce__(self) -> tuple[type[PackedSet], tuple[Path, Manifest]]:
-        return type(self), (self.folder, self.manifest)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.folder, self.manifest, self.files, self.title, self.window)
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
@@ -71,6 +108,10 @@ class PackedSet:
         shard, offset, size, label = (int(value) for value in self._index[i])
         return shard, offset, size, label
 
+    def labels_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The class ids of some samples, int64 of the indices' shape."""
+        return np.array(self._index[indices, _LABEL])
+
     def key(self, i: int) -> str:
         """Sample `i`'s key in its tar."""
         return sample_key(i)
@@ -85,39 +126,45 @@ class PackedSet:
         """The encoded image of sample `i`.
 
         Raises:
-            Sf2Error: the shard cannot be read or ends before the image does.
+            BadSampleError: the shard ends before the image does.
+            Sf2Error: the shard cannot be read.
         """
         shard, offset, size, _ = self.row(i)
         try:
-            data = self._files.read(shard, offset, size)
+            data = self.files.read(shard, offset, size)
         except OSError as failure:
             raise Sf2Error(f"{self._where(i)} cannot be read ({failure.strerror})") from None
         if len(data) != size:
-            raise Sf2Error(f"{self._where(i)}: {len(data)} of its {size} bytes are there", _REMEDY)
+            raise BadSampleError(
+                f"{self._where(i)}: {len(data)} of its {size} bytes are there", _REMEDY
+            )
         return data
 
     def decode(self, i: int, image_size: int, channels: int) -> NDArray[np.uint8]:
-        """The pixels of sample `i`, resized where its size differs.
+        """The pixels of sample `i`, uint8 [image_size, image_size, channels]; see `decode_into`."""
+        pixels = np.empty((image_size, image_size, channels), dtype=np.uint8)
+        self.decode_into(i, pixels)
+        return pixels
+
+    def decode_into(self, i: int, out: NDArray[np.uint8]) -> None:
+        """Fill `out` with the pixels of sample `i`, resized where its size differs.
 
         Args:
             i: 0 ... samples-1.
-            image_size: edge in pixels.
-            channels: 3 for RGB, 1 for grey.
-
-        Returns:
-            uint8 [image_size, image_size, channels].
+            out: uint8 [S, S, C], C-contiguous; C = 3 for RGB, 1 for grey.
 
         Raises:
-            Sf2Error: it cannot be read or decoded.
+            BadSampleError: its bytes are not all there, or are no image.
+            Sf2Error: the shard cannot be read.
         """
         try:
-            return resize(decode_image(self.read(i), channels), image_size)
+            decode_into(self.read(i), out)
         except BadImageError as failure:
-            raise Sf2Error(f"{self._where(i)}: {failure}", _REMEDY) from None
+            raise BadSampleError(f"{self._where(i)}: {failure}", _REMEDY) from None
 
     def _where(self, i: int) -> str:
         shard = self.manifest.shards[int(self._index[i, _SHARD])].file
-        return f"packed set {self.folder}: sample {self.key(i)} of {shard} ({self.source(i)})"
+        return f"{self.title}: sample {self.key(i)} of {shard} ({self.source(i)})"
 
     @cached_property
     def _source_bytes(self) -> NDArray[np.uint8]:
@@ -125,7 +172,11 @@ class PackedSet:
 
     @cached_property
     def _source_ends(self) -> NDArray[np.int64]:
-        return np.flatnonzero(self._source_bytes == ord("\n"))
+        # Piece by piece: a comparison takes as much memory as what is compared.
+        pieces = range(0, len(self._source_bytes), _PIECE)
+        found = (self._source_bytes[start : start + _PIECE] == ord("\n") for start in pieces)
+        ends = [np.flatnonzero(piece) + start for start, piece in zip(pieces, found, strict=True)]
+        return np.concatenate(ends)
 
     def _check_index(self) -> None:
         """The index fits the manifest: a wrong row would read another set's bytes."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from sf2cli import console
 from sf2cli.backbones.saved import save_model
 from sf2cli.data.augment import Augment
+from sf2cli.data.degrade import Degrade
 from sf2cli.data.loader import TrainLoader
 from sf2cli.data.manifest import MANIFEST_NAME
 from sf2cli.data.packed import PackedSet
@@ -100,7 +101,10 @@ class Run:
             channels=data.channels,
             flip=data.flip,
             workers=data.workers,
-            limits=Augment(**data.augment.model_dump()),
+            limits=Augment(**data.augment.limits),
+            chances=Degrade(**data.augment.chances),
+            max_bad=data.max_bad,
+            gather=world.gather,
         )
 
     def _state_of(self, checkpoint: Path) -> RunState:

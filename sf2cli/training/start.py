@@ -10,6 +10,7 @@ from typing import Any
 
 from sf2cli import console
 from sf2cli.data.packed import PackedSet
+from sf2cli.data.training_set import open_training_set
 from sf2cli.errors import Sf2Error
 from sf2cli.recipe import Recipe, load_recipe
 from sf2cli.training.ds_config import fill_ds_config, load_ds_config
@@ -103,11 +104,14 @@ def _check_negatives(recipe: Recipe, filled: dict[str, Any]) -> None:
 
 
 def _open_set(recipe: Recipe) -> PackedSet:
-    packed = PackedSet.open(recipe.data.shards)
+    data = recipe.data
+    packed = open_training_set(
+        data.shards, data.cache, int(data.cache_gb * 1e9), data.shuffle_shards
+    )
     if len(packed) < recipe.batch_size:
         raise Sf2Error(
             f"batch_size {recipe.batch_size} is more than the {len(packed)} images of"
-            f" {recipe.data.shards}",
+            f" {data.shards}",
             "Lower batch_size in the recipe.",
         )
     return packed

@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -23,6 +24,12 @@ class World:
     rank: int
     size: int
     device: torch.device
+
+    def gather(self, value: Any) -> list[Any]:
+        """What each rank says, on every rank; collective."""
+        said: list[Any] = [None] * self.size
+        dist.all_gather_object(said, value)
+        return said
 
 
 def join_world(place: Place | None) -> World:

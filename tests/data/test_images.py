@@ -10,6 +10,7 @@ from sf2cli.data.images import (
     MAX_PIXELS,
     BadImageError,
     decode_image,
+    decode_into,
     encode_png,
     read_header,
     resize,
@@ -179,3 +180,23 @@ def test_resize_averages_when_it_shrinks():
     stripes[:, ::2] = 254
     inner = resize(stripes, 8)[:, 1:-1]
     assert np.abs(inner.astype(int) - 127).max() <= 2
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["jpeg", "small", "large", "wide", "png", "cmyk", "grey"])
+def test_decode_into_gives_the_pixels_of_decode_and_resize(kind, channels):
+    height, width = {"small": (9, 9), "large": (40, 40), "wide": (8, 32)}.get(kind, (16, 16))
+    picture = Image.fromarray(noise(height, width))
+    mode = {"cmyk": "CMYK", "grey": "L"}.get(kind, "RGB")
+    data = encode(picture.convert(mode), "PNG" if kind == "png" else "JPEG")
+    batch = np.full((3, 16, 16, channels), 7, dtype=np.uint8)
+    decode_into(data, batch[1])
+    np.testing.assert_array_equal(batch[1], resize(decode_image(data, channels), 16))
+    assert (batch[[0, 2]] == 7).all()
+
+
+def test_decode_into_refuses_what_decode_refuses():
+    good = encode(noise(16, 16), "JPEG")
+    for data in (b"", b"????", good[: len(good) // 2], good[:2] + bytes(100)):
+        with pytest.raises(BadImageError):
+            decode_into(data, np.empty((16, 16, 3), dtype=np.uint8))

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sf2cli.data.augment import Augment
+from sf2cli.data.degrade import Degrade
 from sf2cli.data.loader import TrainLoader
 from sf2cli.data.order import epoch_flips, epoch_order
 from sf2cli.errors import Sf2Error
@@ -116,6 +117,7 @@ def test_changed_images_are_the_same_for_workers_and_after_a_resume(packed):
             flip=True,
             workers=workers,
             limits=Augment(shift=1, brightness=0.3),
+            chances=Degrade(crop=0.5, low_resolution=0.5, jitter=0.5),
         )
         return [images for images, _ in changed.epoch(2, start)]
 
@@ -168,3 +170,30 @@ def test_a_set_smaller_than_a_batch_is_refused(packed):
             flip=False,
             workers=0,
         )
+
+
+def test_keys_name_the_rows_of_a_rank(packed):
+    for rank in (0, 1):
+        one = loader(packed, rank, world_size=2)
+        for number, rows in enumerate(drawn(one.epoch(4))):
+            named = [one.keys(4, number), loader(packed, rank, world_size=2).keys(4, number)]
+            expected = [packed.source(sample) for sample, _, _ in rows]
+            assert named == [expected, expected]
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 3), (3, 1), (2, 6)])
+def test_another_number_of_ranks_goes_on_with_the_same_samples(packed, before, after):
+    """Real loaders with a worker each: the batches before the change and after it are an epoch."""
+
+    def together(world_size, start):
+        parts = [
+            drawn(loader(packed, rank, world_size, workers=int(rank == 0)).epoch(5, start))
+            for rank in range(world_size)
+        ]
+        return [list(chain(*slices)) for slices in zip(*parts, strict=True)]
+
+    whole = drawn(loader(packed).epoch(5))
+    seen = together(before, 0)[:1]
+    assert seen + together(after, 1) == whole
+    drawn_once = [sample for batch in whole for sample, _, _ in batch]
+    assert len(set(drawn_once)) == len(whole) * GLOBAL_BATCH

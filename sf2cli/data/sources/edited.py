@@ -61,7 +61,8 @@ class EditedSource:
                 whole = [self._without(one) for one in groups[kept]]
                 images = joined([one.images for one in whole])
                 ignored = sum(one.ignored for one in whole)
-                yield SourceIdentity(kept, images, ignored)
+                faults = tuple(fault for one in whole for fault in one.faults)
+                yield SourceIdentity(kept, images, ignored, faults)
 
     def _look(self) -> dict[str, list[SourceIdentity]]:
         """The identities of each group, its kept name's first; what the lists do is counted."""
