@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from sf2cli import console
+from sf2cli.commands.model_options import model_options
 
 _PATH = click.Path(path_type=Path)
 
@@ -51,6 +53,9 @@ _PATH = click.Path(path_type=Path)
     type=_PATH,
     help="Report folder.  [default: eval in the run folder, MODEL-eval beside a model folder]",
 )
+@model_options
+@click.option("--overwrite", is_flag=True, help="Replace an earlier report.")
+@click.option("--cache/--no-cache", "cached", default=True, help="Keep embeddings and reuse them.")
 @click.option("--json", "as_json", is_flag=True, help="Print report.json instead of the tables.")
 def command(
     model: Path,
@@ -59,7 +64,10 @@ def command(
     lists: tuple[Path, ...],
     roots: tuple[Path, ...],
     out: Path | None,
+    overwrite: bool,
+    cached: bool,
     as_json: bool,
+    **said: Any,
 ) -> None:
     """Evaluate MODEL, a run or model folder, on pairs of faces, beside the raw pixels.
 
@@ -83,10 +91,19 @@ def command(
             f"--images: found {len(roots)} for {len(lists)} --pairs, expected one for all or one"
             " for each."
         )
-    from sf2cli.evaluation.run import run
+    from sf2cli.evaluation.input_options import InputOptions
+    from sf2cli.evaluation.run import Protocols, run
 
     listed = list(zip(lists, roots if len(roots) > 1 else roots * len(lists), strict=True))
-    outcome = run(model, sets=sets, bins=bins, lists=listed, out=out, argv=sys.argv[1:])
+    outcome = run(
+        model,
+        Protocols(sets, bins, listed),
+        said=InputOptions(**said),
+        out=out,
+        overwrite=overwrite,
+        cached=cached,
+        argv=sys.argv[1:],
+    )
     if as_json:
         console.result_json(outcome.document)
     else:

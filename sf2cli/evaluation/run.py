@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,42 @@ from typing import Any
 from sf2cli.backbones.saved import CARD_NAME
 from sf2cli.evaluation.all_pairs import open_all_pairs
 from sf2cli.evaluation.bins import open_bin
+from sf2cli.evaluation.cache import default_cache
 from sf2cli.evaluation.evaluate import evaluate
+from sf2cli.evaluation.input_options import InputOptions
 from sf2cli.evaluation.listed_files import open_pair_list
+from sf2cli.evaluation.open_embedder import open_embedder
+from sf2cli.evaluation.pair_set import PairSet
 from sf2cli.evaluation.report.document import document
 from sf2cli.evaluation.report.page import page
-from sf2cli.evaluation.report.table import Table, tables
-from sf2cli.evaluation.report.write import check_folder, write_files
+from sf2cli.evaluation.report.panel import Table
+from sf2cli.evaluation.report.panels import panels
+from sf2cli.evaluation.report.write import JSON_NAME, PAGE_NAME, check_folder, write_files
+
+
+@dataclass(frozen=True)
+class Protocols:
+    """What to evaluate on.
+
+    Args:
+        sets: packed sets, for all their pairs.
+        bins: InsightFace .bin files.
+        lists: pairs lists, each with the folder of its images.
+    """
+
+    sets: Sequence[Path] = ()
+    bins: Sequence[Path] = ()
+    lists: Sequence[tuple[Path, Path]] = ()
+
+    def open(self) -> list[PairSet]:
+        """Every one of them made ready, in the order of the report.
+
+        Raises:
+            Sf2Error: one cannot be read, or has no pairs to compare.
+        """
+        found = [open_all_pairs(path) for path in self.sets]
+        found += [open_bin(path) for path in self.bins]
+        return found + [open_pair_list(path, root) for path, root in self.lists]
 
 
 @dataclass(frozen=True)
@@ -29,39 +60,46 @@ class Outcome:
 
 def run(
     model: Path,
+    protocols: Protocols,
     *,
-    sets: Sequence[Path],
-    bins: Sequence[Path],
-    lists: Sequence[tuple[Path, Path]],
+    said: InputOptions,
     out: Path | None,
+    overwrite: bool,
+    cached: bool,
     argv: Sequence[str],
 ) -> Outcome:
-    """Evaluate `model` on every protocol named, and write report.json and report.html.
+    """Evaluate `model` on every protocol named, and write the report.
 
     Args:
-        model: a model or run folder.
-        sets: packed sets, for all their pairs.
-        bins: InsightFace .bin files.
-        lists: pairs lists, each with the folder of its images.
-        out: the report folder; None is `eval` in a run folder, MODEL-eval beside a model folder.
+        model: whatever `open_embedder` takes.
+        protocols: what to evaluate on.
+        said: what the user says of the model's input.
+        out: the report folder; None is `eval` in a run folder, MODEL-eval beside any other model.
+        overwrite: whether an earlier report there may be replaced.
+        cached: whether embeddings are kept in the user's cache and found again.
         argv: the command line, for the report.
 
     Raises:
         Sf2Error: what the user must mend; no report is written then.
     """
-    folder = out or _default_folder(model)
-    check_folder(folder)
-    pair_sets = [open_all_pairs(path) for path in sets]
-    pair_sets += [open_bin(path) for path in bins]
-    pair_sets += [open_pair_list(path, root) for path, root in lists]
-    evaluation = evaluate(model, pair_sets)
-    content = document(evaluation, argv)
-    write_files(folder, content, page(evaluation, content))
-    return Outcome(content, tables(evaluation), folder / "report.html")
+    folder = out or default_folder(model)
+    check_folder(folder, overwrite=overwrite)
+    pair_sets = protocols.open()
+    embedder = open_embedder(model, said)
+    evaluation = evaluate(embedder, pair_sets, default_cache() if cached else None)
+    made = panels(evaluation)
+    content = document(evaluation, made, argv)
+    files = {
+        JSON_NAME: json.dumps(content, indent=2, ensure_ascii=False) + "\n",
+        PAGE_NAME: page(evaluation, made, content),
+    }
+    write_files(folder, files)
+    return Outcome(content, [panel.table for panel in made], folder / PAGE_NAME)
 
 
-def _default_folder(model: Path) -> Path:
-    if not (model / CARD_NAME).exists():
+def default_folder(model: Path) -> Path:
+    """Where the report of a model goes that is not told."""
+    if model.is_dir() and not (model / CARD_NAME).exists():
         return model / "eval"
     # Not inside: a model folder holds the model's files alone.
     named = model if model.name not in ("", "..") else model.resolve()

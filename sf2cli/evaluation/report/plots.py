@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _BINS = 60
 # Apart for the colour-blind too.
-_BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#777777"
+_BLUE, _ORANGE, _GREY, _LIGHT = "#0072b2", "#d55e00", "#777777", "#cccccc"
 _STYLES: dict[str, dict[str, Any]] = {
     MODEL: {"color": _BLUE, "linewidth": 2},
     PIXELS: {"color": _GREY, "linewidth": 1.5, "linestyle": "--"},
@@ -41,6 +41,30 @@ def roc_plot(result: Result) -> str:
         axes.yaxis.set_major_formatter(lambda tar, _: percent(round(tar, 6)))
         axes.grid(which="major", alpha=0.35)
         axes.legend(loc="lower right")
+        return _svg(figure)
+
+
+def det_plot(result: Result) -> str:
+    """FRR over FAR, both on logarithmic axes, down to one error of each kind."""
+    with _style():
+        figure = _figure()
+        axes = figure.subplots()
+        floors = 1 / result.pairs.impostor, 1 / result.pairs.genuine
+        for name, scored in result.scored.items():
+            far, tar = staircase(scored.split)
+            # A curve without a rejected pair left has no place on a logarithmic axis.
+            axes.plot(far, np.maximum(1 - tar, floors[1]), label=name, **_STYLES[name])
+        axes.axline((0.5, 0.5), (1, 1), color=_LIGHT, linewidth=1, zorder=0)
+        axes.set(xscale="log", yscale="log")
+        axes.set(xlim=(min(floors[0], 0.1), 1), ylim=(min(floors[1], 0.1), 1))
+        axes.set(
+            xlabel="FAR (false accept rate, log scale)", ylabel="FRR (false reject rate, log scale)"
+        )
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda share, _: percent(share))
+            axis.set_minor_formatter("")
+        axes.grid(which="major", alpha=0.35)
+        axes.legend(loc="lower left")
         return _svg(figure)
 
 
