@@ -10,6 +10,7 @@ import click
 
 from sf2cli import console
 from sf2cli.commands.model_options import model_options
+from sf2cli.commands.protocol_options import protocol_options
 
 _PATH = click.Path(path_type=Path)
 
@@ -38,7 +39,8 @@ _PATH = click.Path(path_type=Path)
     type=_PATH,
     multiple=True,
     metavar="LIST",
-    help="A text file of `path1 path2 0|1` lines, 1 for one identity; or LFW's pairs.txt.",
+    help="A text file of `path1 path2 0|1` lines, 1 for one identity; or LFW's, CALFW's or CPLFW's"
+    " list, or CFP's folder Protocol/Split/FP or FF.",
 )
 @click.option(
     "--images",
@@ -53,6 +55,7 @@ _PATH = click.Path(path_type=Path)
     type=_PATH,
     help="Report folder.  [default: eval in the run folder, MODEL-eval beside a model folder]",
 )
+@protocol_options
 @model_options
 @click.option("--overwrite", is_flag=True, help="Replace an earlier report.")
 @click.option("--cache/--no-cache", "cached", default=True, help="Keep embeddings and reuse them.")
@@ -63,6 +66,12 @@ def command(
     bins: tuple[Path, ...],
     lists: tuple[Path, ...],
     roots: tuple[Path, ...],
+    identified: tuple[Path, ...],
+    identify_seed: int,
+    ijbs: tuple[Path, ...],
+    megafaces: tuple[Path, ...],
+    combined: bool,
+    convention: Any,
     out: Path | None,
     overwrite: bool,
     cached: bool,
@@ -81,9 +90,15 @@ def command(
       sf2 eval runs/att --set shards/att-test
       sf2 eval runs/mine --bin lfw.bin --bin agedb_30.bin --out reports/mine
       sf2 eval runs/mine --pairs pairs.txt --images lfw/
+      sf2 eval runs/mine --bin lfw.bin --bin agedb_30.bin --bin calfw.bin --bin cplfw.bin --combined
+      sf2 eval runs/mine --ijb IJBC --megaface megaface --identify shards/test
     """
-    if not (sets or bins or lists):
-        raise click.UsageError("Nothing to evaluate on: give --set, --bin or --pairs.")
+    if not (sets or bins or lists or identified or ijbs or megafaces):
+        raise click.UsageError(
+            "Nothing to evaluate on: give --set, --bin or --pairs, --identify, --ijb or --megaface."
+        )
+    if combined and not (bins or lists):
+        raise click.UsageError("--combined pools what --bin and --pairs name: give them.")
     if bool(lists) != bool(roots):
         raise click.UsageError("--pairs LIST and --images ROOT need each other.")
     if len(roots) not in (0, 1, len(lists)):
@@ -97,7 +112,9 @@ def command(
     listed = list(zip(lists, roots if len(roots) > 1 else roots * len(lists), strict=True))
     outcome = run(
         model,
-        Protocols(sets, bins, listed),
+        Protocols(
+            sets, bins, listed, identified, identify_seed, ijbs, megafaces, combined, convention
+        ),
         said=InputOptions(**said),
         out=out,
         overwrite=overwrite,

@@ -131,11 +131,12 @@ def search(
 
 
 def rank_rate(found: Search, rank: int) -> RankRate:
-    """The closed-set identification rate: only probes with a mate count."""
+    """The closed-set identification rate: only probes with a mate count. None without such probes
+    and where the gallery has fewer people than `rank`, so that nobody could miss."""
     probes = int(found.mated.sum())
     hits = int((found.mated & (found.rank <= rank)).sum())
-    if not probes:
-        return RankRate(rank, None, 0, 0, None)
+    if not probes or rank > found.people:
+        return RankRate(rank, None, hits, probes, None)
     return RankRate(rank, hits / probes, hits, probes, binomial_interval(hits, probes))
 
 
