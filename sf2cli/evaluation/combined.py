@@ -85,7 +85,7 @@ def combine(results: Sequence[Result], convention: Convention) -> Finding:
         origin=_origin(results),
         heading="combined",
         counts=(
-            f"{', '.join(names)} under one threshold, {genuine:,} genuine and"
+            f"the pairs of {', '.join(names)} under one threshold, {genuine:,} genuine and"
             f" {len(same) - genuine:,} impostor pairs"
         ),
         numbers={"sets": names, "convention": convention, "results": numbers},

@@ -144,5 +144,5 @@ def _histogram(found: Counted) -> Chart:
         "similarity (cosine)",
         "share of the pairs of a kind",
         {kind: (thinned(x), thinned(y)) for kind, (x, y) in shares.items()},
-        x_in_percent=False,
+        x_kind="plain",
     )

@@ -147,5 +147,5 @@ def _cmc(name: str, found: MegaFace) -> Chart:
         "identification rate",
         {name: (ranks, rates)},
         log_x=True,
-        x_in_percent=False,
+        x_kind="whole",
     )

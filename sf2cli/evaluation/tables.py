@@ -151,7 +151,7 @@ def cmc_chart(found: Mapping[str, Search], ranks: int = 20) -> Chart:
         "rank",
         "identification rate",
         curves,
-        x_in_percent=False,
+        x_kind="whole",
     )
 
 
