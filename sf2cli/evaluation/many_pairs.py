@@ -118,16 +118,16 @@ class ManyPairs:
 
 
 def _roc(name: str, found: Counted) -> Chart:
-    far, tar = found.reaching[::-1] / found.impostors, found.accepted[::-1] / len(found.genuine)
-    known = np.flatnonzero(far > 0)
+    # The last point accepts all.
+    far = np.append(found.reaching[::-1] / found.impostors, 1)
+    tar = np.append(found.accepted[::-1] / len(found.genuine), 1)
     # Evenly along the logarithm of FAR.
-    wanted = np.geomspace(max(far[known].min(initial=1), 1e-300), 1, 400)
-    picked = np.unique(np.searchsorted(far, wanted).clip(max=len(far) - 1))
+    picked = np.unique(np.searchsorted(far, np.geomspace(far[far > 0].min(), 1, 400)))
     return Chart(
         "ROC: the share of genuine pairs accepted for each share of impostors.",
         "FAR (false accept rate, log scale)",
         "TAR (true accept rate)",
-        {name: (far[picked], tar[picked])} if len(known) else {},
+        {name: (far[picked], tar[picked])},
         log_x=True,
     )
 

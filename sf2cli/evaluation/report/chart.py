@@ -17,8 +17,6 @@ _LINES: list[dict[str, Any]] = [
     {"color": "#009e73", "linewidth": 2, "linestyle": "-."},
     {"color": "#777777", "linewidth": 1.5, "linestyle": ":"},
 ]
-
-
 # Curves of fewer points show them.
 _MARKED = 25
 
