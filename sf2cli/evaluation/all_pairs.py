@@ -49,5 +49,6 @@ def open_all_pairs(folder: Path) -> PairSet:
         # The pairs come sorted by identity: contiguous folds would hold other identities each.
         folds="stratified",
         identities=packed.manifest.num_identities,
+        labels=labels,
         credit=source.get("credit") if isinstance(source, dict) else None,
     )
