@@ -10,6 +10,7 @@ import click
 
 from sf2cli import console
 from sf2cli.commands.model_options import model_options
+from sf2cli.commands.protocol_options import protocol_options
 
 _PATH = click.Path(path_type=Path)
 
@@ -38,7 +39,8 @@ _PATH = click.Path(path_type=Path)
     type=_PATH,
     multiple=True,
     metavar="LIST",
-    help="A text file of `path1 path2 0|1` lines, 1 for one identity; or LFW's pairs.txt.",
+    help="A text file of `path1 path2 0|1` lines, 1 for one identity; or LFW's, CALFW's or CPLFW's"
+    " list, or CFP's folder Protocol/Split/FP or FF.",
 )
 @click.option(
     "--images",
@@ -53,6 +55,7 @@ _PATH = click.Path(path_type=Path)
     type=_PATH,
     help="Report folder.  [default: eval in the run folder, MODEL-eval beside a model folder]",
 )
+@protocol_options
 @model_options
 @click.option("--overwrite", is_flag=True, help="Replace an earlier report.")
 @click.option("--cache/--no-cache", "cached", default=True, help="Keep embeddings and reuse them.")
@@ -69,6 +72,12 @@ def command(
     bins: tuple[Path, ...],
     lists: tuple[Path, ...],
     roots: tuple[Path, ...],
+    identified: tuple[Path, ...],
+    identify_seed: int,
+    ijbs: tuple[Path, ...],
+    megafaces: tuple[Path, ...],
+    combined: bool,
+    convention: Any,
     out: Path | None,
     overwrite: bool,
     cached: bool,
@@ -95,22 +104,38 @@ def command(
       sf2 eval --compare runs/a runs/b --set shards/att-test --out reports/a-b
       sf2 eval runs/mine --bin lfw.bin --bin agedb_30.bin --out reports/mine
       sf2 eval runs/mine --pairs pairs.txt --images lfw/
+      sf2 eval runs/mine --bin lfw.bin --bin agedb_30.bin --bin calfw.bin --bin cplfw.bin --combined
+      sf2 eval runs/mine --ijb IJBC --megaface megaface --identify shards/test
     """
-    protocols = _protocols(sets, bins, lists, roots)
-    if not protocols and not comparing:
-        raise click.UsageError("Nothing to evaluate on: give --set, --bin or --pairs.")
     if len(models) > 1 and not comparing:
         raise click.UsageError(f"MODEL: found {len(models)}, expected one, or --compare.")
     if as_json and table:
         raise click.UsageError("--json and --table each say what is printed: give one of them.")
+    if combined and not (bins or lists):
+        raise click.UsageError("--combined pools what --bin and --pairs name: give them.")
+    if bool(lists) != bool(roots):
+        raise click.UsageError("--pairs LIST and --images ROOT need each other.")
+    if len(roots) not in (0, 1, len(lists)):
+        raise click.UsageError(
+            f"--images: found {len(roots)} for {len(lists)} --pairs, expected one for all or one"
+            " for each."
+        )
+    if not (sets or bins or lists or identified or ijbs or megafaces or comparing):
+        raise click.UsageError(
+            "Nothing to evaluate on: give --set, --bin or --pairs, --identify, --ijb or --megaface."
+        )
     from sf2cli.evaluation.input_options import InputOptions
     from sf2cli.evaluation.run import Protocols, Settings, run, run_comparison
 
+    listed = list(zip(lists, roots if len(roots) > 1 else roots * len(lists), strict=True))
+    protocols = Protocols(
+        sets, bins, listed, identified, identify_seed, ijbs, megafaces, combined, convention
+    )
     settings = Settings(InputOptions(**said), overwrite, cached, sys.argv[1:])
     if comparing:
-        outcome = run_comparison(models, Protocols(*protocols), out, settings)
+        outcome = run_comparison(models, protocols, out, settings)
     else:
-        outcome = run(models[0], Protocols(*protocols), out, settings)
+        outcome = run(models[0], protocols, out, settings)
     if as_json:
         console.result_json(outcome.document)
     elif table:
@@ -119,23 +144,3 @@ def command(
         for one in outcome.tables:
             console.result_table(one.title, one.columns, one.rows, one.notes)
     console.info(f"report: {outcome.page}")
-
-
-def _protocols(
-    sets: tuple[Path, ...],
-    bins: tuple[Path, ...],
-    lists: tuple[Path, ...],
-    roots: tuple[Path, ...],
-) -> tuple[Any, ...]:
-    """The arguments of `Protocols`; empty where nothing is named."""
-    if bool(lists) != bool(roots):
-        raise click.UsageError("--pairs LIST and --images ROOT need each other.")
-    if len(roots) not in (0, 1, len(lists)):
-        raise click.UsageError(
-            f"--images: found {len(roots)} for {len(lists)} --pairs, expected one for all or one"
-            " for each."
-        )
-    if not (sets or bins or lists):
-        return ()
-    listed = list(zip(lists, roots if len(roots) > 1 else roots * len(lists), strict=True))
-    return sets, bins, listed

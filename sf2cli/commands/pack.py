@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sf2cli.data.pack import PackReport
 
 _NAMED = 10
-_KINDS = ("folder", "att", "recordio", "list", "archive", "webdataset")
+_KINDS = ("folder", "att", "recordio", "list", "archive", "parquet", "fonts", "webdataset")
 
 
 @click.command("pack", short_help="Pack face images into WebDataset shards.")
@@ -36,6 +36,24 @@ _KINDS = ("folder", "att", "recordio", "list", "archive", "webdataset")
     type=click.Choice(["merge", "apart"]),
     help="An identity's name that is in several sets of shards: one identity, or put the set's"
     " name before it.  [default: refuse it]",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="A setting of the kind fonts, as in seen_images=12; may be repeated.",
+)
+@click.option(
+    "--align",
+    metavar="FILE|mtcnn",
+    help="Align faces to 112 x 112 by the five landmarks in FILE (CSV or JSON, by identity/file),"
+    " or by facenet-pytorch's MTCNN.",
+)
+@click.option(
+    "--no-face",
+    type=click.Choice(["fail", "drop", "keep"]),
+    help="What an image without landmarks does; dropped and kept ones are listed.  [default: fail]",
 )
 @click.option(
     "--size",
@@ -85,6 +103,9 @@ def command(
     kind: str | None,
     images: Path | None,
     same_names: Literal["merge", "apart"] | None,
+    settings: tuple[str, ...],
+    align: str | None,
+    no_face: Literal["fail", "drop", "keep"] | None,
     size: int | None,
     colour: Literal["rgb", "grey"] | None,
     holdout: int | None,
@@ -104,6 +125,9 @@ def command(
       recordio     InsightFace's train.rec, or the folder that holds it
       list         a path and a label a line: CSV, TSV, .lst, or blanks between
       archive      a .tar, .tar.gz or .zip of such a folder, read without unpacking it
+      parquet      a .parquet file, several by *, or a folder of them, with the images inside
+      fonts        the word fonts, or settings (.yaml): characters as identities, the installed
+                   fonts or those of the settings as their pictures
       webdataset   shards to pack anew: packed sets, folders of tars, tars by braces;
                    several sets joined by ::
 
@@ -118,10 +142,13 @@ def command(
       sf2 pack att shards/att --holdout 10
       sf2 pack faces_emore/train.rec shards/ms1m
       sf2 pack train.csv shards/mine --images photos/
+      sf2 pack photos/ shards/mine --align landmarks.csv --no-face drop
       sf2 pack shards/one::shards/two shards/both --shard-size 500
     """
     if holdout_seed is not None and holdout is None:
         raise click.UsageError("--holdout-seed needs --holdout N.")
+    if no_face is not None and align is None:
+        raise click.UsageError("--no-face needs --align.")
     from sf2cli.data.pack import PackOptions, pack
     from sf2cli.data.sources.registry import SourceOptions
 
@@ -138,7 +165,7 @@ def command(
             shard_bytes=shard_size * 1_000_000,
             overwrite=overwrite,
         ),
-        SourceOptions(kind, images, same_names),
+        SourceOptions(kind, images, same_names, settings, align, no_face or "fail"),
     )
     _tell_left_out(report)
     if as_json:

@@ -244,7 +244,7 @@ class _Packing:
             "tool": "sf2 pack",
             "version": version("sf2"),
             "source": self.source.description,
-            "alignment": "as in the source",
+            "alignment": getattr(self.source, "alignment", "as in the source"),
             "options": options,
             "skipped": self.report.skipped,
             "dropped": self.report.dropped,

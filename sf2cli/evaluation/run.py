@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,17 @@ from sf2cli.evaluation.all_pairs import open_all_pairs
 from sf2cli.evaluation.bins import open_bin
 from sf2cli.evaluation.cache import default_cache
 from sf2cli.evaluation.compare import compare, comparison_document, open_run, report_of
+from sf2cli.evaluation.conventions import Convention
+from sf2cli.evaluation.derived import derived
 from sf2cli.evaluation.evaluate import evaluate
+from sf2cli.evaluation.finding import Task
+from sf2cli.evaluation.ijb import open_ijb
 from sf2cli.evaluation.input_options import InputOptions
 from sf2cli.evaluation.kept_scores import pack_scores
 from sf2cli.evaluation.listed_files import open_pair_list
+from sf2cli.evaluation.megaface_task import open_megaface
 from sf2cli.evaluation.open_embedder import open_embedder
+from sf2cli.evaluation.open_set import open_identification
 from sf2cli.evaluation.pair_set import PairSet
 from sf2cli.evaluation.report.comparison import comparison_page, comparison_tables
 from sf2cli.evaluation.report.document import document, made_by
@@ -46,24 +52,44 @@ class Protocols:
         sets: packed sets, for all their pairs.
         bins: InsightFace .bin files.
         lists: pairs lists, each with the folder of its images.
+        identified: packed sets, for open-set identification.
+        identify_seed: draws their galleries and probes.
+        ijbs: IJB-B and IJB-C as InsightFace packs them.
+        megafaces: MegaFace folders.
+        combined: whether bins and lists are pooled under one threshold as well.
+        convention: whose definitions to use where the peers' differ.
     """
 
     sets: Sequence[Path] = ()
     bins: Sequence[Path] = ()
     lists: Sequence[tuple[Path, Path]] = ()
+    identified: Sequence[Path] = ()
+    identify_seed: int = 0
+    ijbs: Sequence[Path] = ()
+    megafaces: Sequence[Path] = ()
+    combined: bool = False
+    convention: Convention = "sf2"
 
     def __bool__(self) -> bool:
-        return bool(self.sets or self.bins or self.lists)
+        """Whether anything is named."""
+        named = (self.sets, self.bins, self.lists, self.identified, self.ijbs, self.megafaces)
+        return any(named)
 
-    def open(self) -> list[PairSet]:
+    def open(self) -> list[PairSet | Task]:
         """Every one of them made ready, in the order of the report.
 
         Raises:
             Sf2Error: one cannot be read, or has no pairs to compare.
         """
-        found = [open_all_pairs(path) for path in self.sets]
+        found: list[PairSet | Task] = [open_all_pairs(path) for path in self.sets]
         found += [open_bin(path) for path in self.bins]
-        return found + [open_pair_list(path, root) for path, root in self.lists]
+        found += [open_pair_list(path, root) for path, root in self.lists]
+        found += [
+            open_identification(path, self.identify_seed, self.convention)
+            for path in self.identified
+        ]
+        found += [open_ijb(path, self.convention) for path in self.ijbs]
+        return found + [open_megaface(path) for path in self.megafaces]
 
 
 @dataclass(frozen=True)
@@ -110,9 +136,17 @@ def run(model: Path, protocols: Protocols, out: Path | None, settings: Settings)
     """
     folder = out or default_folder(model)
     check_folder(folder, (JSON_NAME, PAGE_NAME), overwrite=settings.overwrite)
-    pair_sets = protocols.open()
+    opened = protocols.open()
     embedder = open_embedder(model, settings.said)
-    evaluation = evaluate(embedder, pair_sets, default_cache() if settings.cached else None)
+    cache = default_cache() if settings.cached else None
+    evaluation = evaluate(embedder, opened, cache, protocols.convention)
+    further = derived(
+        evaluation.results,
+        embedder.card.head,
+        combined=protocols.combined,
+        convention=protocols.convention,
+    )
+    evaluation = replace(evaluation, findings=further + evaluation.findings)
     made = panels(evaluation)
     content = document(evaluation, made, settings.argv)
     files: dict[str, str | bytes] = {

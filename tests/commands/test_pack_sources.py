@@ -1,6 +1,8 @@
 """`sf2 pack` on sources other than a folder, as its user meets it."""
 
 import shutil
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,7 @@ from sf2cli.data.packed import PackedSet
 from sf2cli.data.sources.registry import KINDS
 from tests.commands.test_pack import here, refused, sf2
 from tests.data.recordio_writer import insightface, write_rec
+from tests.data.sources.test_parquet import picture, write_hub
 from tests.pictures import encode, make_photos, noise
 
 __all__ = ["here"]
@@ -127,6 +130,47 @@ def test_an_archive_that_cannot_be_packed(here):
     (here / "photos" / "bo" / "link.jpg").symlink_to("/etc/passwd")
     shutil.make_archive("all", "tar", ".", "photos")
     assert "photos/bo/link.jpg is a link" in refused(here, "all.tar", "faces")
+
+
+def test_fonts(here):
+    folder = Path(find_spec("matplotlib").origin).parent / "mpl-data" / "fonts" / "ttf"
+    (here / "fonts").mkdir()
+    for style in ("Sans", "Serif"):
+        shutil.copy(folder / f"DejaVu{style}.ttf", here / "fonts")
+    few = ("--set", "seen_images=2", "--set", "characters=U+0041-0044,U+0416", "--set", "seed=3")
+    asked = ("pack", "fonts", "letters", "--from", "fonts", "--set", "faces=fonts", *few)
+    assert sf2(*asked).exit_code == 0
+    packed = PackedSet.open(here / "letters")
+    assert packed.manifest.identities == ["U+0041", "U+0042", "U+0043", "U+0044", "U+0416"]
+    assert (packed.manifest.image.size, packed.manifest.image.colour) == ((32, 32), "L")
+    made_by = packed.manifest.made_by["source"]
+    assert [face["file"] for face in made_by["faces"]] == ["DejaVuSans.ttf", "DejaVuSerif.ttf"]
+    assert made_by["settings"]["seen_images"] == 2
+
+    (here / "mine.yaml").write_text("faces: fonts\nseen_images: 2\nseed: 3\n")
+    again = ("pack", "mine.yaml", "again", "--set", "characters=U+0041-0044,U+0416")
+    assert sf2(*again, "--holdout", 2).exit_code == 0
+    assert packed_names(here / "again-test") == ["U+0044", "U+0416"]
+    assert PackedSet.open(here / "again-train").read(0) == packed.read(0)
+    assert "unknown field sise" in refused(here, "fonts", "x", "--set", "sise=8")
+    assert "--set seed=1: SOURCE letters is not fonts" in refused(
+        here, "letters", "x", "--set", "seed=1"
+    )
+
+
+def test_parquet(here):
+    write_hub(here / "faces.parquet", [0, 1, 1, 2], ["anna", "bo", "carl"])
+    assert sf2("pack", "faces.parquet", "faces").exit_code == 0
+    packed = PackedSet.open(here / "faces")
+    assert packed.manifest.identities == ["anna", "bo", "carl"]
+    assert [packed.source(i) for i in range(4)] == [
+        "anna/0.png",
+        "bo/1.png",
+        "bo/2.png",
+        "carl/3.png",
+    ]
+    assert packed.read(2) == picture(2)
+    assert "none.parquet: no Parquet file" in refused(here, "none.parquet", "x")
 
 
 def test_webdataset(here):

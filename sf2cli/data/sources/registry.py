@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sf2cli.data.glyphs.settings import load_settings
+from sf2cli.data.sources.aligned import AlignedSource, NoFace
 from sf2cli.data.sources.archive import ArchiveSource
 from sf2cli.data.sources.att import AttSource
 from sf2cli.data.sources.folder import FolderSource
+from sf2cli.data.sources.fonts import FontsSource
 from sf2cli.data.sources.image_list import ListSource
+from sf2cli.data.sources.parquet import ParquetSource, is_parquet
 from sf2cli.data.sources.recordio import RecordIoSource
 from sf2cli.data.sources.shard_samples import looks_like_shard
 from sf2cli.data.sources.source import Source
@@ -31,15 +36,21 @@ class SourceOptions:
         kind: one of KINDS; None looks at what is there.
         images: the folder that a list's paths are relative to; None is the list's own.
         same_names: what a name in several sets of shards means; None refuses it.
+        settings: `field=value` of the kind fonts.
+        align: a file of landmarks, or `mtcnn`; None leaves the images as they are.
+        no_face: what an image without landmarks does.
     """
 
     kind: str | None = None
     images: Path | None = None
     same_names: SameNames | None = None
+    settings: tuple[str, ...] = ()
+    align: str | None = None
+    no_face: NoFace = "fail"
 
 
 def find_source(word: str, options: SourceOptions) -> Source:
-    """The source that SOURCE names: `att`, a file or a folder (`./att` for one of that name).
+    """The source that SOURCE names: `att`, `fonts`, a file or a folder (`./att` for that).
 
     Raises:
         Sf2Error: SOURCE is empty, as an unset variable of the shell leaves it, or an option does
@@ -59,15 +70,25 @@ def find_source(word: str, options: SourceOptions) -> Source:
             f" of the kind {kind}",
             "Leave --same-names out.",
         )
-    return _MAKERS[kind](word, options)
+    if options.settings and kind != "fonts":
+        raise Sf2Error(
+            f"--set {options.settings[0]}: SOURCE {word} is not fonts but of the kind {kind}",
+            "Leave --set out, or say --from fonts.",
+        )
+    source = _MAKERS[kind](word, options)
+    if options.align is not None:
+        source = AlignedSource(source, options.align, options.no_face)
+    return source
 
 
 def _kind_of(word: str) -> str:
     path = Path(word)
-    if word == "att":
-        return "att"
+    if word in ("att", "fonts"):
+        return word
     if names_shards(word):
         return "webdataset"
+    if is_parquet(path):
+        return "parquet"
     if os.path.isdir(path):
         if os.path.isfile(path / "train.rec"):
             return "recordio"
@@ -76,6 +97,8 @@ def _kind_of(word: str) -> str:
         return "recordio"
     if path.suffix.lower() in (".lst", ".csv", ".tsv", ".txt"):
         return "list"
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return "fonts"
     if path.name.lower().endswith((".tar", ".tar.gz", ".tgz", ".zip")):
         return "webdataset" if path.suffix == ".tar" and looks_like_shard(path) else "archive"
     return "folder"
@@ -98,12 +121,22 @@ def _list(word: str, options: SourceOptions) -> Source:
     return ListSource(Path(word), options.images or Path(word).parent)
 
 
+def _fonts(word: str, options: SourceOptions) -> Source:
+    path = Path(word)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return FontsSource(load_settings(path, options.settings), path)
+    faces = () if word == "fonts" else (f"faces={json.dumps(word)}",)
+    return FontsSource(load_settings(None, (*faces, *options.settings)))
+
+
 _MAKERS: dict[str, Callable[[str, SourceOptions], Source]] = {
     "folder": lambda word, _: FolderSource(Path(word)),
     "att": _att,
     "recordio": _recordio,
     "list": _list,
     "archive": lambda word, _: ArchiveSource(Path(word)),
+    "parquet": lambda word, _: ParquetSource(Path(word)),
+    "fonts": _fonts,
     "webdataset": lambda word, options: WebDatasetSource(word, options.same_names),
 }
 KINDS = tuple(_MAKERS)

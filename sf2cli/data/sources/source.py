@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -53,6 +53,14 @@ class SourceImages:
 
     def __iter__(self) -> Iterator[SourceImage]:
         return map(self._image, self._rows)
+
+    def chosen(self, positions: Iterable[int]) -> SourceImages:
+        """Those at `positions` alone."""
+        return SourceImages([self._rows[i] for i in positions], self._image)
+
+    def changed(self, change: Callable[[SourceImage], SourceImage]) -> SourceImages:
+        """Each of them as `change` makes it."""
+        return SourceImages(self._rows, lambda row: change(self._image(row)))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from sf2cli.evaluation.conventions import TAR_RULES, Convention
 from sf2cli.evaluation.embedder import EmbedderCard
 from sf2cli.evaluation.evaluate import MODEL, PIXELS
+from sf2cli.evaluation.tables import BINOMIAL, BOOTSTRAP
 
 
 def definitions(card: EmbedderCard) -> dict[str, str]:
@@ -44,3 +46,27 @@ def definitions(card: EmbedderCard) -> dict[str, str]:
             " spread evenly."
         ),
     }
+
+
+def by_convention(convention: Convention) -> dict[str, str]:
+    """The words that peers define otherwise, and how sure a rate is."""
+    found = {
+        "95 % interval": (
+            f"{BOOTSTRAP} Where the identities are not known, or the pairs are more than 500,000:"
+            f" {BINOMIAL[0].lower()}{BINOMIAL[1:]}"
+        ),
+        "best accuracy": (
+            "In report.json: the share of pairs told right by the one threshold that is best for"
+            " these very pairs."
+        ),
+    }
+    if convention == "sf2":
+        return found
+    refused = " Not given if the target is less than one of the impostor pairs."
+    found["TAR at FAR"] = TAR_RULES[convention] + refused
+    if convention == "opensphere":
+        found["accuracy"] = (
+            "opensphere's: the share of pairs told right by the one threshold that is best for"
+            " these very pairs, without folds."
+        )
+    return found

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import asdict
 
+from sf2cli.evaluation.conventions import Convention
 from sf2cli.evaluation.embedder import EmbedderCard
 from sf2cli.evaluation.evaluate import Result
 from sf2cli.evaluation.measure import Verification, percent
-from sf2cli.evaluation.report.definitions import definitions
+from sf2cli.evaluation.report.definitions import by_convention, definitions
 from sf2cli.evaluation.report.markup import grid, plot, sentence, text
 from sf2cli.evaluation.report.panel import JsonObject, Panel, Table
 from sf2cli.evaluation.report.pictures import pictures
 from sf2cli.evaluation.report.plots import curves, det_plot, histogram, roc_plot
+from sf2cli.evaluation.tables import interval_text
 
 
 def verification_panel(result: Result, card: EmbedderCard) -> Panel:
@@ -28,14 +30,14 @@ def verification_panel(result: Result, card: EmbedderCard) -> Panel:
         table=_table(result),
         headline=Table(
             title=result.pairs.name,
-            columns=["", "EER", "10-fold accuracy", "AUC"],
+            columns=["", "EER", f"{_kind(result)} accuracy", "AUC"],
             rows=[
                 [name, rate(one.eer), accuracy(one), f"{one.auc:.4f}"]
                 for name, one in found.items()
             ],
         ),
         body=_body(result, card),
-        definitions=definitions(card),
+        definitions=definitions(card) | by_convention(_convention(result)),
     )
 
 
@@ -55,10 +57,20 @@ def rate(share: float | None) -> str:
 
 
 def accuracy(found: Verification) -> str:
-    """Accuracy over ten folds with its standard deviation."""
+    """Accuracy over ten folds with its standard deviation; opensphere's is of one threshold."""
+    if found.convention == "opensphere":
+        return rate(found.best_accuracy)
     if found.accuracy is None or found.accuracy_std is None:
         return "-"
     return f"{found.accuracy:.2%} ± {found.accuracy_std:.2%}"
+
+
+def _convention(result: Result) -> Convention:
+    return next(iter(result.scored.values())).found.convention
+
+
+def _kind(result: Result) -> str:
+    return "best" if _convention(result) == "opensphere" else "10-fold"
 
 
 def _entry(result: Result) -> JsonObject:
@@ -90,7 +102,7 @@ def _table(result: Result) -> Table:
             "EER",
             "AUC",
             # Broken by hand, so that a terminal of 80 columns breaks no word.
-            "10-fold\naccuracy",
+            f"{_kind(result)}\naccuracy",
             *(f"TAR at\nFAR\n≤ {percent(far)}" for far in fars),
         ],
         rows=[
@@ -132,7 +144,11 @@ def _targets(result: Result) -> str:
         far, impostors = targets[0].far, targets[0].impostors
         measured = targets[0].tar is not None
         allowed = f"{math.floor(far * impostors + 1e-6):,}" if measured else "under 1"
-        tars = [rate(target.tar) for target in targets]
+        tars = [
+            text
+            for target in targets
+            for text in (rate(target.tar), interval_text(target.interval))
+        ]
         rows.append([f"≤ {percent(far)}", f"{allowed} of {impostors:,}", *tars])
-    names = [f"TAR, {name}" for name in result.scored]
+    names = [text for name in result.scored for text in (f"TAR, {name}", "95 % interval")]
     return grid(["FAR", "False accepts allowed", *names], rows)

@@ -1,0 +1,156 @@
+"""How long evaluation takes at the benchmarks' sizes, on synthetic features: `make bench-eval`.
+
+Three cases: IJB-C's 15.7 million template pairs, scored and evaluated; 20,000 probes against a
+gallery of 3,600 people; MegaFace's 3,530 probes against a million distractors, beside the bare
+matrix product on the same blocks. Medians of --repeats, with the extremes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from sf2cli import console
+from sf2cli.evaluation.blocks import Block, corners, each_block, to_unit
+from sf2cli.evaluation.identification import FPIRS, RANKS, rank_rate, search, tpir_at_fpir
+from sf2cli.evaluation.intervals import binomial_interval
+from sf2cli.evaluation.megaface import FARS, search_distractors
+from sf2cli.evaluation.scoring import dense_cosines
+from sf2cli.evaluation.verification import SortedScores, auc, eer, roc, tar_at_far
+
+DIMENSIONS = 512
+IJB_FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+Rows = np.ndarray
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--distractors", type=int, default=1_000_000)
+    parser.add_argument("--cases", default="pairs,search,megaface")
+    chosen = parser.parse_args()
+    cases = {"pairs": pairs, "search": one_to_n, "megaface": megaface}
+    rows: list[list[str]] = []
+    for name in chosen.cases.split(","):
+        rows += cases[name](chosen)
+    console.result_table(
+        f"{torch.get_num_threads()} threads of {os.cpu_count()} cores, medians of {chosen.repeats}",
+        ["", "time", "beside"],
+        rows,
+        [f"peak memory of the process: {peak_gib():.2f} GiB"],
+    )
+
+
+def pairs(chosen: argparse.Namespace) -> list[list[str]]:
+    """15.7 million pairs of 23,124 templates: as IJB-C, 3,531 of them against the others."""
+    generator = np.random.default_rng(0)
+    people = generator.integers(0, 3531, 23_124)
+    people[:3531] = np.arange(3531)
+    rows = features(people, generator)
+    first = generator.integers(0, 3531, 15_700_000)
+    second = generator.integers(3531, 23_124, 15_700_000)
+    issame = people[first] == people[second]
+
+    def run() -> None:
+        scores = dense_cosines(rows, first, second, "15.7 M pairs")
+        split = SortedScores.of(scores, issame)
+        for far in IJB_FARS:
+            found = tar_at_far(split, far)
+            binomial_interval(round((found.tar or 0) * len(split.genuine)), len(split.genuine))
+        eer(split), auc(split), roc(split)
+
+    return [["15.7 M template pairs, scored and evaluated", spread(times(run, chosen.repeats)), ""]]
+
+
+def one_to_n(chosen: argparse.Namespace) -> list[list[str]]:
+    """20,000 probes, half of them mated, against 3,600 people."""
+    generator = np.random.default_rng(1)
+    people = generator.integers(0, 7200, 20_000)
+    probes = features(people, generator)
+    gallery = features(np.arange(3600), generator)
+
+    def run() -> None:
+        found = search(probes, people, gallery, np.arange(3600), "1:N")
+        for rank in RANKS:
+            rank_rate(found, rank)
+        for fpir in FPIRS:
+            tpir_at_fpir(found, fpir)
+
+    return [["1:N, 20 k probes x 3.6 k people", spread(times(run, chosen.repeats)), ""]]
+
+
+def megaface(chosen: argparse.Namespace) -> list[list[str]]:
+    """3,530 photos of 80 people among distractors."""
+    generator = np.random.default_rng(2)
+    people = generator.integers(0, 80, 3530)
+    probes = features(people, generator)
+    distractors = np.empty((chosen.distractors, DIMENSIONS), np.float32)
+    for start in range(0, len(distractors), 1 << 15):
+        part = distractors[start : start + (1 << 15)]
+        part[:] = generator.standard_normal(part.shape, dtype=np.float32)
+    to_unit(distractors)
+
+    def bare() -> None:
+        places = corners(len(probes), len(distractors), (len(probes), 2048))
+        for _ in each_block(probes, distractors, places, nothing, "bare product"):
+            pass
+
+    def run() -> None:
+        found = search_distractors(probes, people, distractors, "MegaFace")
+        for rank in (1, 10, 100):
+            found.rank_rate(rank)
+        for far in FARS:
+            found.tar_at_far(far)
+
+    # In turns, so that a busy machine is busy for both.
+    both = [(*times(bare, 1), *times(run, 1)) for _ in range(chosen.repeats)]
+    ratio = statistics.median(mine / theirs for theirs, mine in both)
+    name = f"MegaFace, 3,530 probes x {chosen.distractors:,} distractors"
+    return [
+        [
+            name,
+            spread([mine for _, mine in both]),
+            f"bare product {spread([theirs for theirs, _ in both])}, ratio {ratio:.2f}",
+        ]
+    ]
+
+
+def nothing(block: Block) -> None:
+    """What the bare product does with its blocks."""
+
+
+def features(people: Rows, generator: np.random.Generator) -> Rows:
+    """Unit rows: a direction a person, and noise."""
+    centres = generator.standard_normal((int(people.max()) + 1, DIMENSIONS), dtype=np.float32)
+    rows = centres[people]
+    rows += 1.5 * generator.standard_normal(rows.shape, dtype=np.float32)
+    to_unit(rows)
+    return rows
+
+
+def times(run: Callable[[], None], repeats: int) -> list[float]:
+    found = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        found.append(time.perf_counter() - start)
+    return found
+
+
+def spread(found: list[float]) -> str:
+    return f"{statistics.median(found):.2f} s ({min(found):.2f}-{max(found):.2f})"
+
+
+def peak_gib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
+
+
+if __name__ == "__main__":
+    main()

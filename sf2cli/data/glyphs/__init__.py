@@ -1,0 +1,1 @@
+"""Characters as identities, fonts as their pictures."""
