@@ -16,7 +16,6 @@ import io
 import math
 import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +96,7 @@ def _tensors(path: Path, data: bytes) -> dict[str, Tensor]:
             f"{path}: holds more than tensors, and is not run ({reason:.120})",
             "Save the state_dict alone: torch.save(model.state_dict(), FILE).",
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as failure:
+    except Exception as failure:  # bytes that are no such file make it fail in many ways
         reason = str(failure).splitlines()[0] if str(failure) else type(failure).__name__
         raise Sf2Error(f"{path}: not a whole file of torch's ({reason:.120})", _REMEDY) from None
     while isinstance(content, dict) and not _is_state(content):
@@ -182,6 +181,6 @@ def _mobilefacenet(state: Mapping[str, Tensor]) -> BackboneCard:
     return BackboneCard(
         name="mobilefacenet",
         embedding_size=len(state["features.layers.2.weight"]),
-        image_size=16 * state["features.layers.0.weight"].shape[2],
+        image_size=16 * state["features.layers.0.layers.0.weight"].shape[2],
         channels=state["layers.0.layers.0.weight"].shape[1],
     )

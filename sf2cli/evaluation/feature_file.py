@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,7 +106,7 @@ def _read(file: Path) -> tuple[NDArray[np.floating], list[str] | None]:
     except OSError as failure:
         reason = failure.strerror or str(failure)
         raise Sf2Error(f"features {file}: cannot be read ({reason})", _REMEDY) from None
-    except (ValueError, EOFError, KeyError) as failure:
+    except (ValueError, EOFError, KeyError, BadZipFile) as failure:
         raise Sf2Error(f"features {file}: not numpy's format ({failure})", _REMEDY) from None
 
 

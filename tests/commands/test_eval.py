@@ -127,7 +127,11 @@ def test_default_report_folder_leaves_the_model_folder_alone(sf2, place, model, 
     code, _, err = sf2(model, "--bin", "good.bin", "--overwrite")
     assert code == 0, err
     assert "from the cache" in err
-    assert {entry.name for entry in (place / report).iterdir()} == {"report.json", "report.html"}
+    assert {entry.name for entry in (place / report).iterdir()} == {
+        "report.json",
+        "report.html",
+        "scores.npz",
+    }
     assert {entry.name for entry in (place / "run" / "model").iterdir()} == {
         "model.json",
         "model.safetensors",

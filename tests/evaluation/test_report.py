@@ -22,6 +22,7 @@ from sf2cli.evaluation.report.plots import staircase
 from sf2cli.evaluation.verification import SortedScores, auc, eer, tar_at_far
 from tests.evaluation.small import photo, write_bin, write_model, write_photos, write_set
 
+NAMES = ("report.json", "report.html")
 ARGV = ["eval", "run", "--set", "a set"]
 
 
@@ -178,8 +179,8 @@ def test_report_replaces_its_own_files_only(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     write.write_files(tmp_path, {"report.json": "{}", "report.html": "old"})
     with pytest.raises(Sf2Error, match=r"a report is there already \(report.json\)"):
-        write.check_folder(tmp_path, overwrite=False)
-    write.check_folder(tmp_path, overwrite=True)
+        write.check_folder(tmp_path, NAMES, overwrite=False)
+    write.check_folder(tmp_path, NAMES, overwrite=True)
     write.write_files(tmp_path, {"report.json": "{}", "report.html": "new"})
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [
         "notes.txt",
@@ -213,6 +214,6 @@ def test_places_that_cannot_hold_a_report_are_refused(tmp_path):
     (tmp_path / "taken" / "report.html").mkdir(parents=True)
     for place in ("file", "file/below", "taken"):
         with pytest.raises(Sf2Error, match=f"--out .*{place}"):
-            write.check_folder(tmp_path / place, overwrite=True)
-    write.check_folder(tmp_path / "new" / "below", overwrite=False)
+            write.check_folder(tmp_path / place, NAMES, overwrite=True)
+    write.check_folder(tmp_path / "new" / "below", NAMES, overwrite=False)
     assert not (tmp_path / "new").exists()

@@ -13,7 +13,7 @@ from sf2cli.evaluation.report.definitions import by_convention, definitions
 from sf2cli.evaluation.report.markup import grid, plot, sentence, text
 from sf2cli.evaluation.report.panel import JsonObject, Panel, Table
 from sf2cli.evaluation.report.pictures import pictures
-from sf2cli.evaluation.report.plots import det_plot, histogram, roc_plot
+from sf2cli.evaluation.report.plots import curves, det_plot, histogram, roc_plot
 from sf2cli.evaluation.tables import interval_text
 
 
@@ -122,15 +122,13 @@ def _table(result: Result) -> Table:
 def _body(result: Result, card: EmbedderCard) -> str:
     notes = "".join(f'<p class="soft">{text(note)}</p>' for note in result.notes)
     credit = f" Faces: {text(result.pairs.credit)}." if result.pairs.credit else ""
+    drawn = curves(result)
     drawings = (
-        (
-            roc_plot,
-            "ROC: the share of genuine pairs accepted, for each share of impostors accepted.",
-        ),
-        (det_plot, "DET: the two kinds of error against each other. Lower is better."),
-        (histogram, "Similarity of the two kinds of pairs, by the model. Less overlap is better."),
+        (roc_plot(drawn), "ROC: the share of genuine pairs accepted for each share of impostors."),
+        (det_plot(drawn), "DET: the two kinds of error against each other. Lower is better."),
+        (histogram(result), "Similarity of the two kinds of pairs, by the model."),
     )
-    plots = "".join(plot(draw(result), caption) for draw, caption in drawings)
+    plots = "".join(plot(svg, caption) for svg, caption in drawings)
     return f"""
 <p>{text(sentence(counts(result)))}{credit}</p>
 {_targets(result)}{notes}

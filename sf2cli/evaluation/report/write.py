@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,11 +15,12 @@ PAGE_NAME = "report.html"
 SCORES_NAME = "scores.npz"
 
 
-def check_folder(folder: Path, *, overwrite: bool) -> None:
+def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
     """Find out before the work whether a report can be written to `folder`.
 
     Args:
         folder: of the report.
+        names: of the files to write there.
         overwrite: whether an earlier report there may be replaced.
 
     Raises:
@@ -33,7 +34,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
         raise Sf2Error(f"--out {folder}: {nearest} is not a folder", "Name another folder.")
     if not os.access(nearest, os.W_OK):
         raise Sf2Error(f"--out {folder}: {nearest} may not be written to", "Name another folder.")
-    for name in (JSON_NAME, PAGE_NAME):
+    for name in names:
         if (folder / name).is_dir():
             raise Sf2Error(f"--out {folder}: {name} in it is a folder", "Name another folder.")
         if (folder / name).exists() and not overwrite:
