@@ -12,7 +12,7 @@ import numpy as np
 from sf2cli.evaluation.conventions import TAR_RULES, Convention, single_threshold, tars_at_fars
 from sf2cli.evaluation.evaluate import Result
 from sf2cli.evaluation.finding import Finding, Origin, share
-from sf2cli.evaluation.measure import FARS, draw_folds, with_binomial
+from sf2cli.evaluation.measure import FARS, det, draw_folds, with_binomial
 from sf2cli.evaluation.report.panel import JsonObject, Table
 from sf2cli.evaluation.tables import (
     BINOMIAL,
@@ -65,6 +65,7 @@ def combine(results: Sequence[Result], convention: Convention) -> Finding:
             "eer": eer(pool).rate,
             "auc": auc(pool),
             "tar_at_far": [asdict(one) for one in tars],
+            "det": asdict(det(pool)),
             "accuracy_of_each": _each(results, name, best.threshold),
         }
         rows.append(

@@ -90,6 +90,7 @@ class ManyPairs:
                         "best_accuracy": best,
                         "best_threshold": best_threshold,
                         "tar_at_far": [asdict(one) for one in targets],
+                        "det": _det(found),
                     }
                 },
             },
@@ -115,6 +116,18 @@ class ManyPairs:
             ],
             definitions=DEFINITIONS,
         )
+
+
+def _det(found: Counted) -> dict[str, list[float]]:
+    """Exact points of the DET curve by falling threshold, most of them where FAR is small."""
+    far = found.reaching[::-1] / found.impostors
+    lowest = far[far > 0].min(initial=1)
+    picked = np.unique(np.searchsorted(far, np.geomspace(lowest, 1, 400))).clip(max=len(far) - 1)
+    return {
+        "far": far[picked].tolist(),
+        "frr": (1 - found.accepted[::-1][picked] / len(found.genuine)).tolist(),
+        "threshold": found.scores[::-1][picked].tolist(),
+    }
 
 
 def _roc(name: str, found: Counted) -> Chart:
