@@ -1,8 +1,8 @@
 """How long evaluation takes at the benchmarks' sizes, on synthetic features: `make bench-eval`.
 
-Three cases: IJB-C's 15.7 million template pairs, scored and evaluated; 20,000 probes against a
-gallery of 3,600 people; MegaFace's 3,530 probes against a million distractors, beside the bare
-matrix product on the same blocks. Medians of --repeats, with the extremes.
+IJB-C's 15.7 million template pairs, scored and evaluated; 20,000 probes against a gallery of 3,600
+people; MegaFace's 3,530 probes against a million distractors, and the 450 million pairs of 30,000
+images, beside the bare matrix products on the same blocks. Medians of --repeats, with the extremes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 
 from sf2cli import console
 from sf2cli.evaluation.blocks import Block, corners, each_block, to_unit
+from sf2cli.evaluation.counted import count_all_pairs
 from sf2cli.evaluation.identification import FPIRS, RANKS, rank_rate, search, tpir_at_fpir
 from sf2cli.evaluation.intervals import binomial_interval
 from sf2cli.evaluation.megaface import FARS, search_distractors
@@ -35,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--distractors", type=int, default=1_000_000)
-    parser.add_argument("--cases", default="pairs,search,megaface")
+    parser.add_argument("--cases", default="pairs,search,megaface,counted")
     chosen = parser.parse_args()
     rows: list[list[str]] = []
     # A process each, so that each has a peak of memory of its own.
@@ -52,7 +53,9 @@ def main() -> None:
 
 def case(name: str, chosen: argparse.Namespace) -> list[str]:
     """One row of the table, with the peak of this process's memory."""
-    found = {"pairs": pairs, "search": one_to_n, "megaface": megaface}[name](chosen)
+    found = {"pairs": pairs, "search": one_to_n, "megaface": megaface, "counted": counted}[name](
+        chosen
+    )
     return [*found[:2], f"{peak_gib():.2f} GiB", *found[2:]]
 
 
@@ -117,11 +120,35 @@ def megaface(chosen: argparse.Namespace) -> tuple[str, str, str, str]:
         for far in FARS:
             found.tar_at_far(far)
 
-    # In turns, so that a busy machine is busy for both.
-    both = [(*times(bare, 1), *times(run, 1)) for _ in range(chosen.repeats)]
+    name = f"MegaFace, 3,530 probes x {chosen.distractors:,} distractors"
+    return (name, *beside(bare, run, chosen.repeats))
+
+
+def counted(chosen: argparse.Namespace) -> tuple[str, str, str, str]:
+    """All pairs of 30,000 images of 3,000 people."""
+    generator = np.random.default_rng(3)
+    people = np.repeat(np.arange(3000), 10)
+    rows = features(people, generator)
+
+    def bare() -> None:
+        places = [at for at in corners(30_000, 30_000, (4096, 4096)) if at.left >= at.top]
+        for _ in each_block(rows, rows, places, nothing, "bare product"):
+            pass
+
+    def run() -> None:
+        found = count_all_pairs(rows, people, "all pairs")
+        found.eer(), found.auc(), found.best_accuracy()
+        for far in IJB_FARS:
+            found.tar_at_far(far)
+
+    return ("all pairs of 30,000 images", *beside(bare, run, chosen.repeats))
+
+
+def beside(bare: Callable[[], None], run: Callable[[], None], repeats: int) -> tuple[str, str, str]:
+    """Both times and the median ratio; in turns, so that a busy machine is busy for both."""
+    both = [(*times(bare, 1), *times(run, 1)) for _ in range(repeats)]
     ratio = statistics.median(mine / theirs for theirs, mine in both)
     return (
-        f"MegaFace, 3,530 probes x {chosen.distractors:,} distractors",
         spread([mine for _, mine in both]),
         spread([theirs for theirs, _ in both]),
         f"{ratio:.2f}",
