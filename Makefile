@@ -1,11 +1,11 @@
 # make demo: faces in, report out.  make test: lint, types and every test.
-# make seeds: the README's table of seeds and ranks.  make test-slow: what CI has no time for.
-# make bench-loader: the README's figures of the loader.
+# make test-slow: what CI has no time for.  make seeds: the README's table of seeds and ranks.
+# make bench-loader, bench-eval, ...: a benchmark of the README, from scripts/.
 VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-slow seeds bench-loader clean
+.PHONY: demo test test-slow seeds clean
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -32,9 +32,8 @@ test-slow: $(VENV)/.dev
 seeds: $(VENV)/.demo
 	PATH="$(CURDIR)/$(BIN):$$PATH" python scripts/seeds.py
 
-bench-loader: $(VENV)/.demo
-	PYTHONPATH=. $(BIN)/python scripts/bench_loader.py
-	PYTHONPATH=. $(BIN)/python scripts/bench_loader.py --memory 100k,1M
+bench-%: $(VENV)/.demo
+	PYTHONPATH=. $(BIN)/python scripts/bench_$*.py
 
 clean:
 	rm -rf $(VENV) runs reports shards/att-train shards/att-test

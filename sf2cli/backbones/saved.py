@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,11 +45,18 @@ class BackboneCard(_Frozen):
 
 
 class Preprocessing(_Frozen):
-    """How 8-bit pixels become the backbone's input: (pixel - mean) / scale."""
+    """How 8-bit pixels become the backbone's input: (pixel - mean) / scale, in that colour order.
+
+    sf2 trains on RGB or grey (L); models from elsewhere may want BGR.
+    """
 
     mean: float = 127.5
     scale: float = Field(127.5, gt=0)
-    colour: Literal["RGB", "L"]
+    colour: Literal["RGB", "BGR", "L"]
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.colour == "L" else 3
 
     @classmethod
     def for_channels(cls, channels: int) -> Preprocessing:
@@ -70,19 +77,21 @@ class ModelCard(_Frozen):
 
     @model_validator(mode="after")
     def _one_colour(self) -> ModelCard:
-        if (self.preprocessing.colour == "RGB") != (self.backbone.channels == 3):
+        if self.preprocessing.channels != self.backbone.channels:
             raise ValueError("preprocessing.colour does not fit backbone.channels")
         return self
 
 
 def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """uint8 [B, C, H, W] to float32 of the same shape and memory format.
+    """uint8 [B, C, H, W], RGB or grey, to float32 of the same shape and memory format.
 
     Raises:
         ValueError: not uint8; floats may have been normalised already.
     """
     if images.dtype != torch.uint8:
         raise ValueError(f"normalise: expected uint8 images, found {images.dtype}")
+    if preprocessing.colour == "BGR":
+        images = images.flip(1)
     return images.float().sub_(preprocessing.mean).div_(preprocessing.scale)
 
 
@@ -109,7 +118,7 @@ def save_model(
     folder = folder.resolve()
     made_for = BackboneCard.model_validate(dict(backbone))
     state = {name: _portable(tensor) for name, tensor in module_state.items()}
-    _check_fit(f"model {folder}: cannot be saved", state, _empty_backbone(made_for))
+    _check_fit(f"model {folder}: cannot be saved", state, empty_backbone(made_for))
     weights = save(state)
     card = ModelCard(
         backbone=made_for,
@@ -153,7 +162,7 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[nn.Mod
     except SafetensorError as failure:
         raise Sf2Error(f"{path}: not a safetensors file ({failure})", _REMEDY) from None
     try:
-        module = _empty_backbone(card.backbone)
+        module = empty_backbone(card.backbone)
     except Sf2Error as failure:
         raise Sf2Error(f"{home / CARD_NAME}: {failure.message}", failure.remedy) from None
     _check_fit(f"{path}: not the weights of {card.backbone.name}", state, module)
@@ -173,13 +182,18 @@ class _NoDraws(TorchFunctionMode):
         return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))
 
 
-def _empty_backbone(card: BackboneCard) -> nn.Module:
-    # On the meta device: no memory, no initialisation, no draw from the global generator.
+def empty_backbone(card: BackboneCard) -> nn.Module:
+    """The network without weights: on the meta device, drawing nothing from any generator.
+
+    Raises:
+        Sf2Error: no such backbone.
+    """
     with torch.device("meta"), _NoDraws():
         return build_backbone(**card.model_dump())
 
 
-def _check_fit(what: str, state: Mapping[str, Tensor], module: nn.Module) -> None:
+def misfits(state: Mapping[str, Tensor], module: nn.Module) -> list[str]:
+    """In what a state differs from that of `module`, by tensor: names, shapes, types."""
     expected = module.state_dict()
     wrong = [f"{name} is missing" for name in expected if name not in state]
     wrong += [f"{name} is unexpected" for name in state if name not in expected]
@@ -187,10 +201,19 @@ def _check_fit(what: str, state: Mapping[str, Tensor], module: nn.Module) -> Non
         want, have = expected[name], state[name]
         if (have.shape, have.dtype) != (want.shape, want.dtype):
             wrong.append(f"{name} is {_kind(have)}, expected {_kind(want)}")
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    return wrong
+
+
+def first_few(found: Sequence[str], shown: int = 3) -> str:
+    """Some of many things, and how many more there are."""
+    more = f" and {len(found) - shown} more" if len(found) > shown else ""
+    return f"{'; '.join(found[:shown])}{more}"
+
+
+def _check_fit(what: str, state: Mapping[str, Tensor], module: nn.Module) -> None:
+    if wrong := misfits(state, module):
         raise Sf2Error(
-            f"{what}: {'; '.join(wrong[:3])}{more}",
+            f"{what}: {first_few(wrong)}",
             "Name the backbone, embedding_size, image_size and channels it was trained with.",
         )
 

@@ -1,82 +1,116 @@
-"""Embeddings of images: flip-sum of a trained backbone; and their pixels, for the baseline."""
+"""Embeddings of images by a network, torch's or another's; and their pixels, for the baseline."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
 from sf2cli import console
-from sf2cli.backbones.saved import ModelCard, normalise
+from sf2cli.backbones.saved import normalise
 from sf2cli.errors import Sf2Error
+from sf2cli.evaluation.embedder import EmbedderCard, Network
 from sf2cli.evaluation.pair_set import Faces
 
 _BATCH = 64
 
 
 @dataclass(frozen=True)
-class Embedded:
-    """One row an image: `model` float32 [n, embedding_size], unit length, and `pixels` uint8
-    [n, channels * image_size ** 2], the very values that the model was given."""
+class NetworkEmbedder:
+    """An embedder around any network that takes a batch of images."""
 
-    model: NDArray[np.float32]
-    pixels: NDArray[np.uint8]
+    card: EmbedderCard
+    network: Network
+    device: str
+
+    def embed(self, faces: Faces, description: str) -> NDArray[np.float32]:
+        """See `Embedder.embed`."""
+        rows = [
+            self.network(batch)
+            for batch in _batches(faces, self.card.image_size, self.card.channels, description)
+        ]
+        embeddings = np.concatenate(rows)
+        check_finite(embeddings, faces, "The model's weights are damaged or its training diverged.")
+        return embeddings
 
 
-@torch.inference_mode()
-def embed(faces: Faces, model: nn.Module, card: ModelCard, description: str) -> Embedded:
-    """f(x) + f(mirrored x), scaled to unit length, of every image, and the images' pixels.
+def torch_network(module: nn.Module, card: EmbedderCard) -> Network:
+    """A backbone in evaluation mode, on any device, as the network that `card` describes."""
+    device = next(module.parameters()).device
 
-    Args:
-        faces: the images, each read once.
-        model: the backbone f in eval mode, on any device.
-        card: how its input is made.
-        description: of the progress display.
+    @torch.inference_mode()
+    def network(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        images = normalise(torch.from_numpy(batch).to(device), card.preprocessing)
+        features = module(images)
+        if card.mirrored:
+            features = features + module(images.flip(3))
+        found: NDArray[np.float32] = features.float().cpu().numpy()
+        return found
+
+    return network
+
+
+def pixels(faces: Faces, card: EmbedderCard, description: str) -> NDArray[np.uint8]:
+    """The images as the embedder gets them, as rows: uint8 [n, channels * image_size ** 2].
 
     Raises:
-        Sf2Error: images that cannot be read (the first is named, all are counted), or an embedding
-            that is not finite.
+        Sf2Error: images that cannot be read.
     """
-    size, channels = card.backbone.image_size, card.backbone.channels
-    device = next(model.parameters()).device
-    pixels = np.empty((len(faces), channels, size, size), np.uint8)
-    rows: list[torch.Tensor] = []
-    unreadable: list[Sf2Error] = []
-    with console.progress(description, len(faces), "images") as line:
-        for start in range(0, len(faces), _BATCH):
-            batch = pixels[start : start + _BATCH]
-            unreadable += _decode(faces, start, batch)
-            # Once one image is bad the rest is read only to count.
-            if not unreadable:
-                images = normalise(torch.from_numpy(batch).to(device), card.preprocessing)
-                rows.append(F.normalize((model(images) + model(images.flip(3))).float()).cpu())
-            line.advance(len(batch))
-    if unreadable:
-        raise _unreadable(unreadable, len(faces))
-    embeddings: NDArray[np.float32] = torch.cat(rows).numpy()
+    batches = _batches(faces, card.image_size, card.channels, description)
+    return np.concatenate([batch.reshape(len(batch), -1) for batch in batches])
+
+
+def check_finite(embeddings: NDArray[np.floating], faces: Faces, remedy: str) -> None:
+    """Raises Sf2Error if a row holds NaN or infinity; the first is named, all are counted."""
     bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
     if len(bad):
         raise Sf2Error(
             f"{len(bad)} embeddings are not finite, the first of {faces.source(int(bad[0]))}",
-            "The model's weights are damaged or its training diverged.",
+            remedy,
         )
-    return Embedded(embeddings, pixels.reshape(len(faces), -1))
 
 
-def _decode(faces: Faces, start: int, batch: NDArray[np.uint8]) -> list[Sf2Error]:
-    """Fill `batch` [B, C, H, W] with the images from `start` on; the errors of those that fail."""
+def _batches(
+    faces: Faces, size: int, channels: int, description: str
+) -> Iterator[NDArray[np.uint8]]:
+    """All images, decoded, [B, C, H, W] each time; the next batch while one is worked on."""
+    unreadable: list[Sf2Error] = []
+    starts = range(0, len(faces), _BATCH)
+    with (
+        console.progress(description, len(faces), "images") as line,
+        ThreadPoolExecutor(1) as reader,
+    ):
+        ahead = reader.submit(_decode, faces, 0, size, channels)
+        for start in starts:
+            batch, failures = ahead.result()
+            if start + _BATCH < len(faces):
+                ahead = reader.submit(_decode, faces, start + _BATCH, size, channels)
+            unreadable += failures
+            # Once one image is bad the rest is read only to count.
+            if not unreadable:
+                yield batch
+            line.advance(len(batch))
+    if unreadable:
+        raise _unreadable(unreadable, len(faces))
+
+
+def _decode(
+    faces: Faces, start: int, size: int, channels: int
+) -> tuple[NDArray[np.uint8], list[Sf2Error]]:
+    """A batch [B, C, H, W] of the images from `start` on; the errors of those that fail."""
+    batch = np.zeros((min(_BATCH, len(faces) - start), channels, size, size), np.uint8)
     failures = []
-    channels, size = batch.shape[1:3]
     for k in range(len(batch)):
         try:
             batch[k] = faces.decode(start + k, size, channels).transpose(2, 0, 1)
         except Sf2Error as failure:
             failures.append(failure)
-    return failures
+    return batch, failures
 
 
 def _unreadable(failures: list[Sf2Error], images: int) -> Sf2Error:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sf2cli import console
 from sf2cli.data.images import BadImageError, decode_image, resize
 from sf2cli.errors import Sf2Error
+from sf2cli.evaluation.cfp import read_cfp
 from sf2cli.evaluation.pair_list import PairList, read_pair_list
 from sf2cli.evaluation.pair_set import PairSet
 from sf2cli.files import file_sha256
@@ -44,13 +45,13 @@ class _FileFaces:
 
 
 def open_pair_list(path: Path, root: Path) -> PairSet:
-    """The pairs of a list, in its order, with their images in the folder `root`.
+    """The pairs of a list or of CFP's folder, in order, with their images in the folder `root`.
 
     Raises:
-        Sf2Error: as `read_pair_list`; no folder `root`; images that are missing there or lie
-            outside; a list without genuine or without impostor pairs.
+        Sf2Error: as `read_pair_list` and `read_cfp`; no folder `root`; images that are missing
+            there or lie outside; a list without genuine or without impostor pairs.
     """
-    listed = read_pair_list(path)
+    listed = read_cfp(path) if path.is_dir() else read_pair_list(path)
     if not root.is_dir():
         raise Sf2Error(
             f"--images {root}: no such folder",
@@ -61,8 +62,8 @@ def open_pair_list(path: Path, root: Path) -> PairSet:
         name=path.stem,
         protocol=listed.form,
         source=path,
-        data_sha256=_hash(path, faces),
-        hashed="the list's sha256, then each image's, in the list's order",
+        data_sha256=_hash(path, faces, listed),
+        hashed="the list's pairs, then each image's sha256, in the list's order",
         faces=faces,
         first=listed.first,
         second=listed.second,
@@ -102,8 +103,10 @@ def _is_outside(root: Path, name: str) -> bool:
     return os.path.commonpath([top, os.path.abspath(root / name)]) != top
 
 
-def _hash(path: Path, faces: _FileFaces) -> str:
-    digest = hashlib.sha256(bytes.fromhex(file_sha256(path)))
+def _hash(path: Path, faces: _FileFaces, listed: PairList) -> str:
+    digest = hashlib.sha256()
+    for side in (listed.first, listed.second, listed.issame):
+        digest.update(np.ascontiguousarray(side).tobytes())
     with console.progress(f"{path.stem}: hash", len(faces), "images") as line:
         for file in faces.files:
             try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sf2cli.evaluation.conventions import Convention, single_threshold, tars_at_fars
+from sf2cli.evaluation.intervals import binomial_interval, bootstrap_tar
 from sf2cli.evaluation.pair_set import PairSet
 from sf2cli.evaluation.scoring import Scores
 from sf2cli.evaluation.tenfold import (
@@ -16,18 +18,31 @@ from sf2cli.evaluation.tenfold import (
     stratified_folds,
     tenfold_accuracy,
 )
-from sf2cli.evaluation.verification import SortedScores, TarAtFar, auc, eer, tar_at_far
+from sf2cli.evaluation.verification import SortedScores, TarAtFar, auc, eer, roc
 
 FARS = (1e-1, 1e-2, 1e-3, 1e-4)
+# Drawing identities again takes about a second for so many pairs.
+_BOOTSTRAP_PAIRS = 500_000
+_DET_POINTS = 200
 # The benchmarks that the accuracy is made for hold half of each kind.
 _LOPSIDED = 0.6
+
+
+@dataclass(frozen=True)
+class Det:
+    """The detection error trade-off at some thresholds, falling, each point exact."""
+
+    far: tuple[float, ...]
+    frr: tuple[float, ...]
+    threshold: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Verification:
     """How well scores tell genuine from impostor pairs; rates are shares, not percent.
 
-    The accuracies are None where there are fewer than ten pairs.
+    The accuracies over folds are None where there are fewer than ten pairs. `best_accuracy` is that
+    of `best_threshold`, the best for these very pairs (None: refusing all is best).
     """
 
     eer: float
@@ -36,7 +51,11 @@ class Verification:
     accuracy: float | None
     accuracy_std: float | None
     accuracy_per_fold: tuple[float, ...] | None
+    best_accuracy: float
+    best_threshold: float | None
     tar_at_far: tuple[TarAtFar, ...]
+    det: Det
+    convention: Convention
 
 
 def draw_folds(pairs: PairSet) -> NDArray[np.int8] | None:
@@ -49,7 +68,11 @@ def draw_folds(pairs: PairSet) -> NDArray[np.int8] | None:
 
 
 def measure(
-    pairs: PairSet, scores: Scores, split: SortedScores, folds: NDArray[np.int8] | None
+    pairs: PairSet,
+    scores: Scores,
+    split: SortedScores,
+    folds: NDArray[np.int8] | None,
+    convention: Convention = "sf2",
 ) -> Verification:
     """Every metric.
 
@@ -58,8 +81,9 @@ def measure(
         scores: cosines [pairs].
         split: the same, sorted by kind.
         folds: of `draw_folds`.
+        convention: whose TAR at FAR.
     """
-    equal = eer(split)
+    equal, best = eer(split), single_threshold(split)
     tenfold = None
     if folds is not None:
         tenfold = tenfold_accuracy(2 - 2 * scores.astype(np.float64), pairs.issame, folds=folds)
@@ -70,7 +94,46 @@ def measure(
         accuracy=tenfold.mean if tenfold else None,
         accuracy_std=tenfold.std if tenfold else None,
         accuracy_per_fold=tuple(tenfold.accuracy_per_fold.tolist()) if tenfold else None,
-        tar_at_far=tuple(tar_at_far(split, far) for far in FARS),
+        best_accuracy=best.accuracy,
+        best_threshold=best.threshold,
+        tar_at_far=_with_intervals(
+            pairs, scores, len(split.genuine), tars_at_fars(split, FARS, convention)
+        ),
+        det=det(split),
+        convention=convention,
+    )
+
+
+def det(split: SortedScores) -> Det:
+    """Points of the DET curve, at most about twice _DET_POINTS."""
+    curve = roc(split, max_points=_DET_POINTS)
+    # At the first point's threshold, infinity, everything is refused; JSON has no such number.
+    return Det(
+        tuple(curve.far[1:].tolist()),
+        tuple((1 - curve.tar[1:]).tolist()),
+        tuple(curve.thresholds[1:].tolist()),
+    )
+
+
+def _with_intervals(
+    pairs: PairSet, scores: Scores, genuine: int, found: tuple[TarAtFar, ...]
+) -> tuple[TarAtFar, ...]:
+    """Intervals by bootstrap where the identities are known and the pairs few, else binomial."""
+    measured = tuple(one.far for one in found if one.tar is not None)
+    if pairs.labels is not None and len(pairs) <= _BOOTSTRAP_PAIRS and measured:
+        first, second = pairs.labels[pairs.first], pairs.labels[pairs.second]
+        drawn = dict(zip(measured, bootstrap_tar(scores, first, second, measured), strict=True))
+        return tuple(replace(one, interval=drawn.get(one.far)) for one in found)
+    return with_binomial(found, genuine)
+
+
+def with_binomial(found: tuple[TarAtFar, ...], genuine: int) -> tuple[TarAtFar, ...]:
+    """The same with exact binomial intervals of so many genuine pairs."""
+    return tuple(
+        one
+        if one.tar is None
+        else replace(one, interval=binomial_interval(round(one.tar * genuine), genuine))
+        for one in found
     )
 
 

@@ -47,6 +47,7 @@ class PairSet:
         all_pairs: the pairs are all i < j, in the order of numpy.triu_indices.
         folds: how the pairs are cut into ten for the accuracy.
         identities: how many there are, where that is known.
+        labels: the number of each image's identity, int64 [images], where that is known.
         credit: whom to name where the images are shown.
 
     Raises:
@@ -65,6 +66,7 @@ class PairSet:
     all_pairs: bool
     folds: Literal["contiguous", "stratified"]
     identities: int | None = None
+    labels: NDArray[np.int64] | None = None
     credit: str | None = None
 
     def __post_init__(self) -> None:

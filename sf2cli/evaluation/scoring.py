@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sf2cli import console
+from sf2cli.evaluation.blocks import Block, corners, each_block
 
 Rows = NDArray[Any]
 Scores = NDArray[np.floating]
 
 _LISTED_BLOCK = 1 << 24
 _BLOCK = 512
+_DENSE_BLOCK = (2048, 4096)
 
 
 def listed_cosines(
@@ -37,6 +39,46 @@ def listed_cosines(
         left, right = (_unit(rows[side[part]], np.float64) for side in (first, second))
         cosines[part] = np.einsum("pd,pd->p", left, right)
     return cosines.clip(-1, 1)
+
+
+def dense_cosines(
+    rows: NDArray[np.float32],
+    first: NDArray[np.integer],
+    second: NDArray[np.integer],
+    description: str,
+) -> NDArray[np.float32]:
+    """The cosines of many pairs of few rows, in float32: blocks of all of `first` against all of
+    `second`, of which the pairs are picked. Faster than `listed_cosines` from about one pair in
+    fifty on.
+
+    Args:
+        rows: unit rows [n, d].
+        first: row numbers [pairs].
+        second: row numbers [pairs].
+        description: of the progress display.
+
+    Returns:
+        [pairs], within [-1, 1].
+    """
+    left, i = np.unique(first, return_inverse=True)
+    right, j = np.unique(second, return_inverse=True)
+    places = corners(len(left), len(right), _DENSE_BLOCK)
+    height, width = _DENSE_BLOCK
+    across = -(-len(right) // width)
+    cell = i // height * across + j // width
+    # Numbers of one or two bytes are sorted in linear time.
+    order = np.argsort(cell.astype(np.min_scalar_type(len(places))), kind="stable")
+    ends = np.cumsum(np.bincount(cell, minlength=len(places)))
+    cosines = np.empty(len(first), np.float32)
+
+    def pick(block: Block) -> None:
+        k = block.top // height * across + block.left // width
+        mine = order[ends[k - 1] if k else 0 : ends[k]]
+        cosines[mine] = block.scores[i[mine] - block.top, j[mine] - block.left]
+
+    for _ in each_block(rows[left], rows[right], places, pick, description):
+        pass
+    return cosines.clip(-1, 1, out=cosines)
 
 
 def all_cosines(rows: Rows, description: str) -> NDArray[np.float32]:

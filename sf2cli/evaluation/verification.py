@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sf2cli.evaluation.intervals import Interval
+
 Floats = NDArray[np.floating]
 _ROC_POINTS = 2000
 
@@ -78,7 +80,8 @@ class EqualError:
 class TarAtFar:
     """TAR at the loosest threshold that keeps FAR at or below `far`.
 
-    `tar` and `threshold` are None when the impostor pairs are too few to measure `far`.
+    `tar` and `threshold` are None when the impostor pairs are too few to measure `far`. `interval`
+    is that of `tar`, where it was asked for.
     """
 
     far: float
@@ -86,6 +89,7 @@ class TarAtFar:
     threshold: float | None
     accepted_impostors: int | None
     impostors: int
+    interval: Interval | None = None
 
 
 def roc(scores: SortedScores, max_points: int = _ROC_POINTS) -> Roc:

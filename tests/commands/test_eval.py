@@ -121,7 +121,17 @@ def test_json_is_the_written_report(sf2, tmp_path):
 def test_default_report_folder_leaves_the_model_folder_alone(sf2, place, model, report):
     code, _, err = sf2(model, "--bin", "good.bin")
     assert code == 0, err
-    assert {entry.name for entry in (place / report).iterdir()} == {"report.json", "report.html"}
+    code, _, err = sf2(model, "--bin", "good.bin")
+    assert code == 1
+    assert "a report is there already (report.json)" in err
+    code, _, err = sf2(model, "--bin", "good.bin", "--overwrite")
+    assert code == 0, err
+    assert "from the cache" in err
+    assert {entry.name for entry in (place / report).iterdir()} == {
+        "report.json",
+        "report.html",
+        "scores.npz",
+    }
     assert {entry.name for entry in (place / "run" / "model").iterdir()} == {
         "model.json",
         "model.safetensors",

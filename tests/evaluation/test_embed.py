@@ -1,13 +1,16 @@
 """Embeddings are what the report says they are; images that cannot be read are counted."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from sf2cli.backbones.saved import BackboneCard, ModelCard, Preprocessing
+from sf2cli.backbones.saved import Preprocessing
 from sf2cli.errors import Sf2Error
-from sf2cli.evaluation.embed import embed
+from sf2cli.evaluation.embed import NetworkEmbedder, pixels, torch_network
+from sf2cli.evaluation.embedder import EmbedderCard
 
 
 class Linear(nn.Module):
@@ -41,46 +44,57 @@ class Arrays:
         return f"image {i}"
 
 
-def card(channels):
-    return ModelCard(
-        backbone=BackboneCard(name="x", embedding_size=5, image_size=4, channels=channels),
-        preprocessing=Preprocessing.for_channels(channels),
-        head={},
-        training={},
-        weights_sha256="0" * 64,
+def card(channels, mirrored=True, colour=None):
+    return EmbedderCard(
+        place=Path("x"),
+        kind="test",
+        network="Linear",
+        embedding_size=5,
+        image_size=4,
+        preprocessing=Preprocessing(colour=colour or ("L" if channels == 1 else "RGB")),
+        mirrored=mirrored,
+        sha256="0" * 64,
     )
+
+
+def embed(faces, model, made):
+    return NetworkEmbedder(made, torch_network(model, made), "cpu").embed(faces, "test")
 
 
 def random_images(n, channels):
     return np.random.default_rng(0).integers(0, 256, (n, 4, 4, channels), np.uint8)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("channels", "colour", "mirrored"),
+    [(1, "L", True), (3, "RGB", True), (3, "BGR", True), (3, "RGB", False)],
+)
 @pytest.mark.parametrize("n", [1, 64, 65, 130])
-def test_flip_sum_and_pixels(channels, n):
+def test_embedding_and_pixels_are_as_defined(channels, colour, mirrored, n):
     images = random_images(n, channels)
     model = Linear(16 * channels)
-    found = embed(Arrays(images), model, card(channels), "test")
+    found = embed(Arrays(images), model, card(channels, mirrored, colour))
+    rows = pixels(Arrays(images), card(channels), "test")
     weight = model.weight.detach().double().numpy()
     for i in range(n):
         floats = (images[i].astype(np.float64) - 127.5) / 127.5
-        both = sum(
-            weight @ view.transpose(2, 0, 1).reshape(-1) for view in (floats, floats[:, ::-1])
-        )
-        np.testing.assert_allclose(found.model[i], both / np.linalg.norm(both), atol=1e-5)
-        np.testing.assert_array_equal(found.pixels[i], images[i].transpose(2, 0, 1).reshape(-1))
-    assert (found.model.dtype, found.pixels.dtype) == (np.float32, np.uint8)
+        ordered = floats[:, :, ::-1] if colour == "BGR" else floats
+        views = (ordered, ordered[:, ::-1]) if mirrored else (ordered,)
+        expected = sum(weight @ view.transpose(2, 0, 1).reshape(-1) for view in views)
+        np.testing.assert_allclose(found[i], expected, atol=1e-4)
+        np.testing.assert_array_equal(rows[i], images[i].transpose(2, 0, 1).reshape(-1))
+    assert (found.dtype, rows.dtype) == (np.float32, np.uint8)
 
 
 def test_one_unreadable_image_keeps_its_message():
     with pytest.raises(Sf2Error, match=r"^image 3: corrupt\n  Mend it\.$"):
-        embed(Arrays(random_images(9, 1), broken={3}), Linear(16), card(1), "test")
+        embed(Arrays(random_images(9, 1), broken={3}), Linear(16), card(1))
 
 
 def test_several_unreadable_images_are_counted():
     faces = Arrays(random_images(200, 1), broken={3, 70, 199})
     with pytest.raises(Sf2Error, match="image 3: corrupt; 3 of 200 images cannot be read"):
-        embed(faces, Linear(16), card(1), "test")
+        embed(faces, Linear(16), card(1))
 
 
 def test_embeddings_that_are_not_finite_are_refused():
@@ -91,4 +105,4 @@ def test_embeddings_that_are_not_finite_are_refused():
         model.weight[:] = 1e38
     images[:66] = 127
     with pytest.raises(Sf2Error, match="1 embeddings are not finite, the first of image 66"):
-        embed(Arrays(images[:67]), model, card(1), "test")
+        embed(Arrays(images[:67]), model, card(1))

@@ -12,14 +12,17 @@ from sf2cli.errors import Sf2Error
 from sf2cli.evaluation.all_pairs import open_all_pairs
 from sf2cli.evaluation.bins import open_bin
 from sf2cli.evaluation.evaluate import MODEL, PIXELS, evaluate
+from sf2cli.evaluation.open_embedder import open_embedder
 from sf2cli.evaluation.report import write
 from sf2cli.evaluation.report.document import document
 from sf2cli.evaluation.report.page import page
+from sf2cli.evaluation.report.panels import panels as make_panels
 from sf2cli.evaluation.report.pictures import panels
 from sf2cli.evaluation.report.plots import staircase
 from sf2cli.evaluation.verification import SortedScores, auc, eer, tar_at_far
 from tests.evaluation.small import photo, write_bin, write_model, write_photos, write_set
 
+NAMES = ("report.json", "report.html")
 ARGV = ["eval", "run", "--set", "a set"]
 
 
@@ -32,17 +35,22 @@ def evaluation(tmp_path_factory):
         open_all_pairs(write_set(folder / "held-out", photos)),
         open_bin(write_bin(folder / "tiny.bin", [True, False, False])),
     ]
-    return evaluate(write_model(folder / "model"), sets)
+    return evaluate(open_embedder(write_model(folder / "model")), sets)
 
 
 @pytest.fixture(scope="module")
-def content(evaluation):
-    return document(evaluation, ARGV)
+def made(evaluation):
+    return make_panels(evaluation)
 
 
 @pytest.fixture(scope="module")
-def html(evaluation, content):
-    return page(evaluation, content)
+def content(evaluation, made):
+    return document(evaluation, made, ARGV)
+
+
+@pytest.fixture(scope="module")
+def html(evaluation, made, content):
+    return page(evaluation, made, content)
 
 
 def test_baseline_is_the_cosine_of_plain_pixels(evaluation):
@@ -72,7 +80,7 @@ def test_document_is_json_and_says_what_was_counted(evaluation, content):
         for name in (MODEL, PIXELS):
             assert entry["results"][name]["eer"] == result.scored[name].found.eer
         assert re.fullmatch("[0-9a-f]{64}", entry["data_sha256"])
-    assert content["model"]["weights_sha256"] == evaluation.card.weights_sha256
+    assert content["model"]["weights_sha256"] == evaluation.card.sha256
     assert content["made_by"]["command"] == "sf2 eval run --set 'a set'"
 
 
@@ -91,7 +99,7 @@ def test_what_the_counts_cannot_support_is_null_with_a_note(content):
 
 def test_a_list_sorted_by_kind_is_told(tmp_path):
     path = write_bin(tmp_path / "sorted.bin", [True] * 15 + [False] * 15)
-    [result] = evaluate(write_model(tmp_path / "model"), [open_bin(path)]).results
+    [result] = evaluate(open_embedder(write_model(tmp_path / "model")), [open_bin(path)]).results
     assert any("hold pairs of one kind only" in note for note in result.notes)
 
 
@@ -126,14 +134,16 @@ def test_names_from_outside_are_escaped(html):
 
 
 def test_plots_have_labelled_axes_and_are_the_same_each_time(evaluation, content, html):
-    assert page(evaluation, content) == html
+    assert page(evaluation, make_panels(evaluation), content) == html
     plots = re.findall(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)", html)
     texts = [base64.b64decode(plot).decode() for plot in plots]
-    assert len(texts) == 4
-    for roc, histogram in (texts[:2], texts[2:]):
+    assert len(texts) == 6
+    for roc, det, histogram in (texts[:3], texts[3:]):
         # matplotlib draws letters as outlines, and leaves the text itself as comments.
         assert "<!-- FAR (false accept rate, log scale) -->" in roc
         assert "<!-- TAR (true accept rate) -->" in roc
+        assert "<!-- FAR (false accept rate, log scale) -->" in det
+        assert "<!-- FRR (false reject rate, log scale) -->" in det
         assert "<!-- similarity (cosine) -->" in histogram
         assert "<!-- % of the pairs of a kind -->" in histogram
 
@@ -167,14 +177,16 @@ def test_panels_are_the_extremes_of_each_kind(evaluation):
 
 def test_report_replaces_its_own_files_only(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    write.write_files(tmp_path, {"a": 1}, "old")
-    write.write_files(tmp_path, {"a": 2}, "new")
+    write.write_files(tmp_path, {"report.json": "{}", "report.html": "old"})
+    with pytest.raises(Sf2Error, match=r"a report is there already \(report.json\)"):
+        write.check_folder(tmp_path, NAMES, overwrite=False)
+    write.check_folder(tmp_path, NAMES, overwrite=True)
+    write.write_files(tmp_path, {"report.json": "{}", "report.html": "new"})
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [
         "notes.txt",
         "report.html",
         "report.json",
     ]
-    assert json.loads((tmp_path / "report.json").read_text()) == {"a": 2}
     assert (tmp_path / "report.html").read_text() == "new"
 
 
@@ -193,7 +205,7 @@ def test_failed_write_leaves_nothing(tmp_path, monkeypatch, failure, fails_at):
     monkeypatch.setattr(write, "write_through", failing)
     expected = Sf2Error if isinstance(failure, OSError) else KeyboardInterrupt
     with pytest.raises(expected):
-        write.write_files(tmp_path / "new" / "report", {"a": 1}, "page")
+        write.write_files(tmp_path / "new" / "report", {"report.json": "{}", "b": b"page"})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -202,6 +214,6 @@ def test_places_that_cannot_hold_a_report_are_refused(tmp_path):
     (tmp_path / "taken" / "report.html").mkdir(parents=True)
     for place in ("file", "file/below", "taken"):
         with pytest.raises(Sf2Error, match=f"--out .*{place}"):
-            write.check_folder(tmp_path / place)
-    write.check_folder(tmp_path / "new" / "below")
+            write.check_folder(tmp_path / place, NAMES, overwrite=True)
+    write.check_folder(tmp_path / "new" / "below", NAMES, overwrite=False)
     assert not (tmp_path / "new").exists()

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from sf2cli.evaluation import scoring
-from sf2cli.evaluation.scoring import all_cosines, listed_cosines
+from sf2cli.evaluation.blocks import unit_rows
+from sf2cli.evaluation.scoring import all_cosines, dense_cosines, listed_cosines
 
 
 def plain_cosines(rows, first, second):
@@ -39,6 +40,15 @@ def test_listed_pairs(kind, block, monkeypatch):
     first, second = np.random.default_rng(1).integers(0, len(rows), (2, 50))
     expected = plain_cosines(rows, first, second)
     np.testing.assert_allclose(listed_cosines(rows, first, second), expected, atol=1e-14)
+
+
+@pytest.mark.parametrize("block", [(1, 1), (3, 5), (2048, 4096)])
+def test_many_pairs_of_few_rows(block, monkeypatch):
+    monkeypatch.setattr(scoring, "_DENSE_BLOCK", block)
+    rows = unit_rows(make_rows(np.float32))
+    first, second = np.random.default_rng(1).integers(2, len(rows) - 2, (2, 300))
+    expected = plain_cosines(rows, first, second)
+    np.testing.assert_allclose(dense_cosines(rows, first, second, "test"), expected, atol=1e-6)
 
 
 def test_black_images_are_like_nothing_and_equal_ones_never_above_1():

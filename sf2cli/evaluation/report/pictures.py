@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sf2cli.backbones.saved import BackboneCard
 from sf2cli.data.images import encode_png
+from sf2cli.evaluation.embedder import EmbedderCard
 from sf2cli.evaluation.evaluate import MODEL, Result
 from sf2cli.evaluation.scoring import Scores
 
@@ -50,7 +50,7 @@ def panels(result: Result) -> list[Panel]:
     ]
 
 
-def pictures(result: Result, backbone: BackboneCard) -> str:
+def pictures(result: Result, card: EmbedderCard) -> str:
     """The panels as HTML; the images as the model gets them, in size and colour.
 
     Raises:
@@ -58,7 +58,7 @@ def pictures(result: Result, backbone: BackboneCard) -> str:
     """
     return "".join(
         f'<h3>{html.escape(panel.title)}</h3><div class="pairs">'
-        + "".join(_pair(result, pair, backbone) for pair in panel.pairs)
+        + "".join(_pair(result, pair, card) for pair in panel.pairs)
         + "</div>"
         for panel in panels(result)
     )
@@ -71,17 +71,15 @@ def _lowest(scores: Scores, kind: NDArray[np.bool_], limit: np.floating) -> list
     return ordered
 
 
-def _pair(result: Result, pair: int, backbone: BackboneCard) -> str:
+def _pair(result: Result, pair: int, card: EmbedderCard) -> str:
     pairs = result.pairs
-    faces = "".join(
-        _face(result, int(side[pair]), backbone) for side in (pairs.first, pairs.second)
-    )
+    faces = "".join(_face(result, int(side[pair]), card) for side in (pairs.first, pairs.second))
     similarity = result.scored[MODEL].scores[pair]
     return f"<figure>{faces}<figcaption>similarity {similarity:.3f}</figcaption></figure>"
 
 
-def _face(result: Result, image: int, backbone: BackboneCard) -> str:
-    pixels = result.pairs.faces.decode(image, backbone.image_size, backbone.channels)
+def _face(result: Result, image: int, card: EmbedderCard) -> str:
+    pixels = result.pairs.faces.decode(image, card.image_size, card.channels)
     data = base64.b64encode(encode_png(pixels)).decode()
     name = html.escape(result.pairs.faces.source(image))
     # Long names break where their words end.

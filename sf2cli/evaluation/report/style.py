@@ -14,6 +14,8 @@ th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th { font-weight: 600; vertical-align: bottom; }
 td { border-top: 1px solid var(--line); white-space: nowrap; }
 tbody th { padding-top: 1rem; overflow-wrap: anywhere; }
+.wide { overflow-x: auto; }
+.warnings { border-left: 4px solid #d55e00; padding: .5rem 1rem .5rem 2rem; background: #fdf3ec; }
 .plots { display: grid; gap: 1rem 2rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); }
 .plots figure, .pairs figure { margin: 0; }
