@@ -1,25 +1,19 @@
-"""The recipe: everything about a training run that is not DeepSpeed's, in one YAML file.
-
-Models are frozen and refuse unknown fields, so that a misspelt setting is an error and not a
-default.
-"""
+"""The recipe: everything about a training run that is not DeepSpeed's, in one YAML file."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from sf2cli.errors import Sf2Error
+from sf2cli.head_recipe import HeadRecipe, SphereFace2Recipe
+from sf2cli.section import Section
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-
-class AugmentRecipe(_Section):
+class AugmentRecipe(Section):
     """How training images are changed at random, anew in every epoch.
 
     How far, for all of them (`data.augment`), and how often (`data.degrade`).
@@ -42,7 +36,7 @@ class AugmentRecipe(_Section):
         return self.model_dump(include={"crop", "low_resolution", "jitter"})
 
 
-class DataRecipe(_Section):
+class DataRecipe(Section):
     """What is trained on and how it is fed."""
 
     shards: str = Field(description="what `sf2 pack` wrote, other tars by braces, or URLs")
@@ -55,41 +49,19 @@ class DataRecipe(_Section):
     cache_gb: float = Field(20.0, gt=0, description="fetched shards to keep on a host")
     shuffle_shards: int = Field(16, gt=0, description="fetched shards that are shuffled together")
     max_bad: int = Field(0, ge=0, description="damaged images to skip, in all, before giving up")
+    label_noise: float = Field(
+        0.0, ge=0, lt=1, description="share of images with a label drawn anew, to study robustness"
+    )
 
 
-class BackboneRecipe(_Section):
+class BackboneRecipe(Section):
     """Which network; names are those of `sf2cli.backbones.registry`."""
 
     name: str
     embedding_size: int = Field(512, gt=0)
 
 
-class HeadRecipe(_Section):
-    """SphereFace2's hyper-parameters, and how the head is kept; defaults as for VGGFace2.
-
-    `storage` is the type of rows and momentum: bf16 halves both and rounds stochastically.
-    `negatives` is "all", or the share of them to train on in each step.
-    """
-
-    loss: Literal["sphereface2"] = "sphereface2"
-    variant: Literal["C", "A", "M"] = "C"
-    lam: float = Field(0.7, gt=0, lt=1, alias="lambda")
-    r: float = Field(40.0, gt=0)
-    m: float = Field(0.4, ge=0)
-    t: float = Field(3.0, ge=1)
-    gradient: Literal["full", "detached"] = "full"
-    loss_weight: float = Field(10.0, gt=0)
-    storage: Literal["fp32", "bf16"] = "fp32"
-    negatives: Literal["all"] | Annotated[float, Field(gt=0, le=1)] = "all"
-
-    @model_validator(mode="after")
-    def _margin_fits(self) -> HeadRecipe:
-        if self.variant == "M" and self.m < 1:
-            raise ValueError(f"m is {self.m}; variant M takes a factor of 1 or more, as 1.7")
-        return self
-
-
-class OptimizerRecipe(_Section):
+class OptimizerRecipe(Section):
     """Momentum SGD for backbone and head alike, as in the official recipes."""
 
     lr: float = Field(0.1, gt=0)
@@ -97,7 +69,7 @@ class OptimizerRecipe(_Section):
     weight_decay: float = Field(5e-4, ge=0)
 
 
-class ScheduleRecipe(_Section):
+class ScheduleRecipe(Section):
     """Length of the run and the learning rate over it, in optimiser steps.
 
     Exactly one of `epochs` and `steps` is given. `step` multiplies the rate by `factor` at each
@@ -120,13 +92,13 @@ class ScheduleRecipe(_Section):
         return self
 
 
-class CheckpointRecipe(_Section):
+class CheckpointRecipe(Section):
     """How often to save; the last step is always saved."""
 
     every_steps: int = Field(1000, gt=0)
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """A whole training recipe."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
@@ -136,7 +108,7 @@ class Recipe(_Section):
     channels_last: bool = True
     data: DataRecipe
     backbone: BackboneRecipe
-    head: HeadRecipe = HeadRecipe()
+    head: HeadRecipe = SphereFace2Recipe()
     optimizer: OptimizerRecipe = OptimizerRecipe()
     schedule: ScheduleRecipe
     checkpoint: CheckpointRecipe = CheckpointRecipe()
@@ -194,11 +166,18 @@ def _apply(tree: dict[str, Any], override: str) -> None:
 def _explain(path: Path, failure: ValidationError) -> str:
     lines = []
     for problem in failure.errors():
-        where = ".".join(str(part) for part in problem["loc"]) or "recipe"
+        place = list(problem["loc"])
+        if place[0] == "head":
+            # The loss, which pydantic names between the section and the field.
+            del place[1:2]
+        where = ".".join(str(part) for part in place) or "recipe"
         if problem["type"] == "extra_forbidden":
             lines.append(f"unknown field {where} (found {problem['input']!r})")
         elif problem["type"] == "missing":
             lines.append(f"{where} is missing")
+        elif problem["type"] == "union_tag_invalid":
+            context = problem["ctx"]
+            lines.append(f"head.loss is {context['tag']!r}, expected {context['expected_tags']}")
         else:
             found = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
             lines.append(f"{where}: {problem['msg'].removeprefix('Value error, ')}{found}")

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sf2cli.backbones.saved import load_model
 from sf2cli.data.packed import PackedSet
-from sf2cli.evaluation.embed import embed
+from sf2cli.evaluation.blocks import unit_rows
+from sf2cli.evaluation.open_embedder import open_embedder
 
 _ROWS = 4096
 # One identity in four is less like itself than two identities must be to pass for one person.
@@ -23,8 +23,7 @@ def embeddings(packed: PackedSet, model: Path) -> NDArray[np.float32]:
     Raises:
         Sf2Error: no model, or images that cannot be read.
     """
-    network, card = load_model(model)
-    return embed(packed, network, card, f"embed {packed.manifest.name}").model
+    return unit_rows(open_embedder(model).embed(packed, f"embed {packed.manifest.name}"))
 
 
 @dataclass(frozen=True)

@@ -54,11 +54,11 @@ class Study(BaseModel):
         if self.baseline not in self.axes[self.compare]:
             options = ", ".join(self.axes[self.compare])
             raise ValueError(f"baseline is {self.baseline!r}; {self.compare} has {options}")
-        for axis, options in self.axes.items():
-            wrong = [name for name in (axis, *options) if not _NAME.match(name)]
+        for axis, choices in self.axes.items():
+            wrong = [name for name in (axis, *choices) if not _NAME.match(name)]
             if wrong:
                 raise ValueError(f"{wrong[0]!r} is no name of an axis or option (it names folders)")
-            if not options:
+            if not choices:
                 raise ValueError(f"axis {axis} has no option")
         return self
 
@@ -108,7 +108,7 @@ def load_study(path: Path) -> Study:
         raise Sf2Error(f"study {path}: not YAML: {' '.join(str(failure).split())}") from None
     except ValidationError as failure:
         raise Sf2Error(f"study {path}: {_explain(failure)}") from None
-    beside = {name: path.parent / getattr(study, name) for name in ("recipe", "deepspeed")}
+    beside = {"recipe": path.parent / study.recipe, "deepspeed": path.parent / study.deepspeed}
     return study.model_copy(update=beside)
 
 

@@ -49,7 +49,10 @@ def summarise(
         baseline: the same of the cell to compare with; None for that cell itself.
     """
     names = list(dict.fromkeys(name for metrics in runs.values() for name in metrics))
-    return {name: _statistic(_of(runs, name), baseline and _of(baseline, name)) for name in names}
+    return {
+        name: _statistic(_of(runs, name), None if baseline is None else _of(baseline, name))
+        for name in names
+    }
 
 
 def _of(runs: Mapping[int, Metrics], name: str) -> dict[int, float]:

@@ -1,0 +1,96 @@
+"""The head and the optimiser that a recipe's head section asks for."""
+
+from __future__ import annotations
+
+import torch
+
+from sf2cli.head_recipe import SoftmaxRecipe, SphereFace2Recipe, UnifiedRecipe
+from sf2cli.heads.curriculum import Curriculum
+from sf2cli.heads.optimizer import BiasRule, HeadSGD
+from sf2cli.heads.sharded import ShardedHead
+from sf2cli.heads.sharded_softmax import ShardedSoftmaxHead
+from sf2cli.heads.softmax import MarginSoftmax
+from sf2cli.heads.softmax_optimizer import SoftmaxSGD
+from sf2cli.heads.sphereface2 import SphereFace2
+from sf2cli.recipe import Recipe
+
+Head = ShardedHead | ShardedSoftmaxHead
+HeadOptimizer = HeadSGD | SoftmaxSGD
+
+
+def head_settings(recipe: Recipe) -> SphereFace2 | MarginSoftmax:
+    """The recipe's head section as the loss that it means at the end of a run."""
+    match recipe.head:
+        case SphereFace2Recipe() as said:
+            fields = ("variant", "lam", "r", "m", "t", "gradient", "loss_weight")
+            return SphereFace2(**{field: getattr(said, field) for field in fields})
+        case UnifiedRecipe() as said:
+            # The weights 1 and w as lambda and 1 - lambda; r is taken out of the loss again.
+            whole = 1 + said.negative_weight
+            return SphereFace2(
+                variant="U",
+                lam=1 / whole,
+                r=said.scale,
+                m=said.margin,
+                t=1.0,
+                loss_weight=said.scale * whole,
+            )
+        case SoftmaxRecipe() as said:
+            return MarginSoftmax(
+                said.loss, said.margin, said.scale, said.loss_weight, said.interclass_filter
+            )
+
+
+def build_head(
+    recipe: Recipe, num_classes: int, device: torch.device
+) -> tuple[Head, HeadOptimizer]:
+    """This rank's part of the head, over all ranks, and its optimiser."""
+    hp, settings = head_settings(recipe), recipe.optimizer
+    sgd = (settings.lr, settings.momentum, settings.weight_decay)
+    if isinstance(hp, MarginSoftmax):
+        assert isinstance(recipe.head, SoftmaxRecipe)
+        softmax = ShardedSoftmaxHead(
+            num_classes,
+            recipe.backbone.embedding_size,
+            hp,
+            device=device,
+            seed=recipe.seed,
+            sample_rate=recipe.head.sample_rate,
+        )
+        return softmax, SoftmaxSGD(softmax, *sgd)
+    assert not isinstance(recipe.head, SoftmaxRecipe)
+    bias: BiasRule = "learned"
+    if isinstance(recipe.head, SphereFace2Recipe):
+        bias = recipe.head.bias
+    head = ShardedHead(
+        num_classes,
+        recipe.backbone.embedding_size,
+        HeadSchedule(recipe).loss(hp, 0.0),
+        device=device,
+        dtype=torch.bfloat16 if recipe.head.storage == "bf16" else torch.float32,
+        products=torch.float32 if recipe.precision == "fp32" else "fastest",
+        negatives=1.0 if recipe.head.negatives == "all" else recipe.head.negatives,
+        seed=recipe.seed,
+    )
+    return head, HeadSGD(head, *sgd, bias=bias)
+
+
+class HeadSchedule:
+    """What of a SphereFace2 head changes over a run: its scale and margin, and its filter."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        said = recipe.head if isinstance(recipe.head, SphereFace2Recipe) else None
+        grows = said.curriculum if said else None
+        self._curriculum = Curriculum(**grows.model_dump()) if grows else Curriculum()
+        self._filter = said.filter if said else None
+
+    def loss(self, hp: SphereFace2, progress: float) -> SphereFace2:
+        """The loss `hp` as it is at `progress`, the share of the steps already taken."""
+        return self._curriculum.at(hp, progress)
+
+    def apply(self, head: Head, hp: SphereFace2 | MarginSoftmax, progress: float) -> None:
+        """Make `head` ready for the next step."""
+        if isinstance(head, ShardedHead) and isinstance(hp, SphereFace2):
+            head.hp = self.loss(hp, progress)
+            filters = self._filter is not None and progress >= self._filter.after
+            head.reject_below = self._filter.below if self._filter and filters else 0.0
