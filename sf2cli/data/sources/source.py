@@ -48,12 +48,6 @@ class SourceImages:
     ) -> None:
         self._rows, self._image = rows, image
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __iter__(self) -> Iterator[SourceImage]:
-        return map(self._image, self._rows)
-
     def chosen(self, positions: Iterable[int]) -> SourceImages:
         """Those at `positions` alone."""
         return SourceImages([self._rows[i] for i in positions], self._image)
@@ -62,11 +56,11 @@ class SourceImages:
         """Each of them as `change` makes it."""
         return SourceImages(self._rows, lambda row: change(self._image(row)))
 
+    def __len__(self) -> int:
+        return len(self._rows)
 
-def joined(parts: Sequence[SourceImages]) -> SourceImages:
-    """The images of several, one after the other."""
-    rows = [(part, row) for part in parts for row in part._rows]
-    return SourceImages(rows, lambda row: row[0]._image(row[1]))
+    def __iter__(self) -> Iterator[SourceImage]:
+        return map(self._image, self._rows)
 
 
 @dataclass(frozen=True)
@@ -150,3 +144,9 @@ def check_length(length: int) -> None:
 
 def _no_image(row: Any) -> SourceImage:
     raise AssertionError(row)
+
+
+def joined(parts: Sequence[SourceImages]) -> SourceImages:
+    """The images of several, one after the other."""
+    rows = [(part, row) for part in parts for row in part._rows]
+    return SourceImages(rows, lambda row: row[0]._image(row[1]))
