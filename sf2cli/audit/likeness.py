@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sf2cli import console
 from sf2cli.data.packed import PackedSet
 from sf2cli.evaluation.blocks import unit_rows
 from sf2cli.evaluation.open_embedder import open_embedder
@@ -88,7 +90,7 @@ def like_pairs(
     """
     found, cosines = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.float32)]
     right = units if others is None else others
-    for start in range(0, len(units), _ROWS):
+    for start in _starts(len(units), "compare identities"):
         block = units[start : start + _ROWS] @ right.T
         i, j = np.nonzero(block >= threshold)
         chosen = i + start < j if others is None else np.ones(len(i), np.bool_)
@@ -120,7 +122,7 @@ def strangers(
     An identity's only image has no rest to be like. The widest difference comes first.
     """
     listed: list[Stranger] = []
-    for start in range(0, len(vectors), _ROWS):
+    for start in _starts(len(vectors), "compare images"):
         block, own_labels = vectors[start : start + _ROWS], labels[start : start + _ROWS]
         rows = np.arange(len(block))
         own = (block * unit(found.sums[own_labels] - block)).sum(axis=1)
@@ -133,6 +135,13 @@ def strangers(
                 Stranger(start + row, float(own[row]), int(nearest[row]), float(other[row]))
             )
     return sorted(listed, key=lambda one: (one.own - one.other, one.image))
+
+
+def _starts(rows: int, description: str) -> Iterator[int]:
+    with console.progress(description, rows, unit="rows") as line:
+        for start in range(0, rows, _ROWS):
+            yield start
+            line.advance(min(_ROWS, rows - start))
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -42,17 +42,18 @@ class ParquetFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._arrow, parquet = pyarrow()
+        self._arrow, self._parquet = pyarrow()
         try:
-            self._file = parquet.ParquetFile(path)
-            schema = self._file.schema_arrow
+            # Closed again: a set has more files than a process may have open.
+            with self._parquet.ParquetFile(path) as file:
+                self._metadata, schema = file.metadata, file.schema_arrow
         except (OSError, self._arrow.ArrowException) as failure:
             raise self._bad(f"no Parquet file ({_short(failure)})") from None
         self._image = self._column(schema, _IMAGE_NAMES, self._is_image, "images")
         self._label = self._column(schema, LABEL_NAMES, self._is_label, "labels")
         self.class_names = _class_names(schema.metadata, self._label)
         self.rows_of_groups = [
-            self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)
+            self._metadata.row_group(i).num_rows for i in range(self._metadata.num_row_groups)
         ]
         self._nested = self._arrow.types.is_struct(schema.field(self._image).type)
         self._named = self._nested and "path" in [
@@ -92,7 +93,8 @@ class ParquetFile:
 
     def _read(self, group: int, columns: list[str]) -> Any:
         try:
-            return self._file.read_row_group(group, columns=columns, use_threads=False)
+            with self._parquet.ParquetFile(self.path, metadata=self._metadata) as file:
+                return file.read_row_group(group, columns=columns, use_threads=False)
         except (OSError, self._arrow.ArrowException) as failure:
             raise self._bad(f"row group {group} cannot be read ({_short(failure)})") from None
 

@@ -48,6 +48,14 @@ class SourceImages:
     ) -> None:
         self._rows, self._image = rows, image
 
+    def chosen(self, positions: Iterable[int]) -> SourceImages:
+        """Those at `positions` alone."""
+        return SourceImages([self._rows[i] for i in positions], self._image)
+
+    def changed(self, change: Callable[[SourceImage], SourceImage]) -> SourceImages:
+        """Each of them as `change` makes it."""
+        return SourceImages(self._rows, lambda row: change(self._image(row)))
+
     def __len__(self) -> int:
         return len(self._rows)
 
@@ -57,20 +65,6 @@ class SourceImages:
     def between(self, start: int, stop: int) -> Iterator[SourceImage]:
         """The images `start` ... `stop`-1; no other is made."""
         return map(self._image, self._rows[start:stop])
-
-    def chosen(self, positions: Iterable[int]) -> SourceImages:
-        """Those at `positions` alone."""
-        return SourceImages([self._rows[i] for i in positions], self._image)
-
-    def changed(self, change: Callable[[SourceImage], SourceImage]) -> SourceImages:
-        """Each of them as `change` makes it."""
-        return SourceImages(self._rows, lambda row: change(self._image(row)))
-
-
-def joined(parts: Sequence[SourceImages]) -> SourceImages:
-    """The images of several, one after the other."""
-    rows = [(part, row) for part in parts for row in part._rows]
-    return SourceImages(rows, lambda row: row[0]._image(row[1]))
 
 
 class SourceFault(NamedTuple):
@@ -165,3 +159,9 @@ def check_length(length: int) -> None:
 
 def _no_image(row: Any) -> SourceImage:
     raise AssertionError(row)
+
+
+def joined(parts: Sequence[SourceImages]) -> SourceImages:
+    """The images of several, one after the other."""
+    rows = [(part, row) for part in parts for row in part._rows]
+    return SourceImages(rows, lambda row: row[0]._image(row[1]))

@@ -1,6 +1,8 @@
 """Parquet as the Hugging Face hub ships faces, and as others write it."""
 
 import json
+import os
+import resource
 import sys
 from pathlib import Path
 
@@ -110,6 +112,17 @@ def test_row_groups_are_read_once_where_the_rows_are_sorted(tmp_path, monkeypatc
     )
     assert sum(map(len, read_all(source).values())) == 70
     assert read == list(range(18))
+
+
+def test_more_files_than_a_process_may_have_open(tmp_path):
+    for k in range(70):
+        write_hub(tmp_path / f"{k:03d}.parquet", [k], [str(i) for i in range(70)], first=k)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, hard))
+    try:
+        assert len(read_all(ParquetSource(tmp_path))) == 70
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_an_image_that_is_not_in_the_file(tmp_path):
