@@ -1,10 +1,11 @@
 # make demo: faces in, report out.  make test: lint, types and every test.
 # make seeds: the README's table of seeds and ranks.  make test-slow: what CI has no time for.
+# make bench-pack: sf2 pack against webdataset's ShardWriter.
 VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-slow seeds clean
+.PHONY: demo test test-slow seeds bench-pack clean
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -30,6 +31,9 @@ test-slow: $(VENV)/.dev
 
 seeds: $(VENV)/.demo
 	PATH="$(CURDIR)/$(BIN):$$PATH" python scripts/seeds.py
+
+bench-pack: $(VENV)/.demo
+	PATH="$(CURDIR)/$(BIN):$$PATH" python scripts/bench_pack.py
 
 clean:
 	rm -rf $(VENV) runs reports shards/att-train shards/att-test

@@ -35,9 +35,9 @@ def sf2(*arguments):
 
 
 def refused(here, *arguments):
-    """The one message of `sf2 pack ARGUMENTS`, which fails and changes nothing."""
+    """The one message of `sf2 pack ARGUMENTS --on-bad fail`, which changes nothing."""
     before, tree = files_below(here), sorted(here.rglob("*"))
-    shown = sf2("pack", *arguments)
+    shown = sf2("pack", "--on-bad", "fail", *arguments)
     assert shown.exit_code == 1
     assert shown.stdout == ""
     assert (files_below(here), sorted(here.rglob("*"))) == (before, tree)
@@ -125,7 +125,7 @@ def test_a_source_that_cannot_be_packed(here, make, named):
 )
 def test_a_bad_image_fails_or_is_skipped(photos, here, content, reason):
     (photos / "bo" / "1.jpg").write_bytes(content)
-    named = refused(here, "photos", "faces", "--on-bad", "fail")
+    named = refused(here, "photos", "faces")
     assert f"photos/bo/1.jpg: {reason}" in named
     shown = sf2("pack", "photos", "faces")
     assert shown.exit_code == 0
@@ -175,7 +175,7 @@ def test_names_of_every_kind(here):
     assert "my [/b] faces" in shown.stdout
     assert sorted(PackedSet.open(here / "my [/b] faces").manifest.identities) == sorted(names)
     (here / "photos" / "[/red] :b: 🙂" / "bad.jpg").touch()
-    named = refused(here, "photos", "x", "--on-bad", "fail")
+    named = refused(here, "photos", "x")
     assert "photos/[/red] :b: 🙂/bad.jpg: empty file" in named
 
 
