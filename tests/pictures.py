@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from sf2cli.data.encode import StoredImage, stored_form
 from sf2cli.data.images import encode_png
 from sf2cli.data.journal import Journal
 from sf2cli.data.packed import PackedSet
+from sf2cli.data.sources.source import SourceIdentity
 from sf2cli.data.writer import SetWriter
 
 
@@ -68,6 +69,14 @@ def write_set(folder: Path, images: list[list[StoredImage]], shard_bytes: int = 
     made.rename(folder)
     shutil.rmtree(made.parent)
     return PackedSet.open(folder)
+
+
+def sound(identities: Iterable[SourceIdentity]) -> Iterator[SourceIdentity]:
+    """The identities of a source, or the error that its first fault is."""
+    for identity in identities:
+        for fault in identity.faults:
+            raise fault.error
+        yield identity
 
 
 def files_below(folder: Path) -> dict[str, bytes]:

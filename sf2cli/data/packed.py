@@ -83,7 +83,8 @@ class PackedSet:
         _check_hash(folder / SOURCES_NAME, manifest.sources_sha256)
         try:
             packed = cls(folder, manifest, files, title, window)
-        except ValueError as failure:
+        except Exception as failure:
+            # numpy reads the file's header as Python, which may be wrong in any way.
             raise Sf2Error(f"{folder / INDEX_NAME}: no index ({failure})", _REMEDY) from None
         packed._check_index()
         return packed

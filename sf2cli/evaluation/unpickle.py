@@ -3,11 +3,19 @@
 A pickle runs whatever callables it names. Here it may name only the nine that numpy arrays, numpy
 scalars and Python-2 strings need, and even those are answered by stand-ins that hold bytes: no
 code of numpy runs on what the file says, nothing can be imported, and no class is handed out.
+
+A few bytes of a pickle may also ask for gigabytes, as the place of a memo's entry or as a length,
+or for an eternity, as the hash of tuples that hold each other twice. So the operations are those
+that lists of bytes need, done by the unpickler in Python, whose memo is a dict; no more is read
+than the file has; and nothing of the file is hashed or shown but bytes.
 """
 
 from __future__ import annotations
 
+import os
 import pickle
+import pickletools
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -74,13 +82,14 @@ def as_bytes(value: Any) -> bytes | None:
 
 def _encode(text: str, encoding: str) -> bytes:
     if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"text in the encoding {encoding!r}")
+        raise pickle.UnpicklingError("text in an encoding that is not latin-1")
     return text.encode("latin-1")
 
 
 def _dtype(name: Any, *_flags: Any) -> _ByteType:
     if as_bytes(name) not in (b"u1", b"|u1", b"b1", b"|b1"):
-        raise pickle.UnpicklingError(f"an array of type {name!r}, where u1 or b1 is expected")
+        shown = (as_bytes(name) or b"?")[:20]
+        raise pickle.UnpicklingError(f"an array of type {shown!r}, where u1 or b1 is expected")
     return _ByteType()
 
 
@@ -125,12 +134,58 @@ class _ForbiddenGlobalError(Exception):
     """The pickle asks for something that a list of images does not need."""
 
 
-class _Unpickler(pickle.Unpickler):
+class _Operations(dict[int, Callable[[Any], None]]):
+    def __missing__(self, operation: int) -> Callable[[Any], None]:
+        names = {known.code: known.name for known in pickletools.opcodes}
+        name = names.get(chr(operation), f"{operation:#x}")
+        raise pickle.UnpicklingError(f"the operation {name}, which no list of images needs")
+
+
+_OPERATIONS = (
+    *("PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "DUP", "NONE", "NEWTRUE", "NEWFALSE"),
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"),
+    *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    *("TUPLE", "EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+    *("LIST", "EMPTY_LIST", "APPEND", "APPENDS"),
+    *("GET", "BINGET", "LONG_BINGET", "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"),
+    *("GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "INST"),
+)
+
+
+class _Unpickler(pickle._Unpickler):
+    dispatch = _Operations(
+        (getattr(pickle, name)[0], pickle._Unpickler.dispatch[getattr(pickle, name)[0]])
+        for name in _OPERATIONS
+    )
+
     def find_class(self, module: str, name: str) -> Any:
         try:
             return _ALLOWED[module, name]
         except KeyError:
             raise _ForbiddenGlobalError(f"{module}.{name}") from None
+
+    def load_bytearray(self) -> None:
+        # Python's makes an array of the length that is asked for, and then looks for its bytes.
+        unpickler: Any = self
+        (length,) = struct.unpack("<Q", unpickler.read(8))
+        unpickler.append(bytearray(unpickler.read(length)))
+
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray
+
+
+class _Whole:
+    """A stream that does not try to read more than it has."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._size = os.fstat(stream.fileno()).st_size
+        self.readline = stream.readline
+
+    def read(self, size: int) -> bytes:
+        if size > self._size - self._stream.tell():
+            raise pickle.UnpicklingError("it ends too early")
+        return self._stream.read(size)
 
 
 def load_untrusted(path: Path) -> Any:
@@ -146,14 +201,17 @@ def load_untrusted(path: Path) -> Any:
             except UnicodeDecodeError:
                 # Python 2 wrote images as its str.
                 stream.seek(0)
+            try:
                 return _load(path, stream, "bytes")
+            except UnicodeDecodeError as failure:
+                raise _unreadable(path, str(failure)) from None
     except OSError as failure:
         raise Sf2Error(f"{path}: cannot be read ({failure.strerror})") from None
 
 
 def _load(path: Path, stream: BinaryIO, encoding: str) -> Any:
     try:
-        return _Unpickler(stream, encoding=encoding).load()
+        return _Unpickler(_Whole(stream), encoding=encoding).load()
     except (UnicodeDecodeError, OSError):
         raise
     except _ForbiddenGlobalError as failure:
@@ -165,8 +223,11 @@ def _load(path: Path, stream: BinaryIO, encoding: str) -> Any:
         raise Sf2Error(f"{path}: the pickle asks for more memory than there is") from None
     except Exception as failure:
         # A damaged pickle fails in any way that its opcodes can.
-        reason = str(failure) or type(failure).__name__
-        raise Sf2Error(
-            f"{path}: not a pickle of image bytes ({reason})",
-            "Expected an InsightFace .bin: a pickle of (images, issame).",
-        ) from None
+        raise _unreadable(path, str(failure) or type(failure).__name__) from None
+
+
+def _unreadable(path: Path, reason: str) -> Sf2Error:
+    return Sf2Error(
+        f"{path}: not a pickle of image bytes ({reason})",
+        "Expected an InsightFace .bin: a pickle of (images, issame).",
+    )

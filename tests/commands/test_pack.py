@@ -35,9 +35,9 @@ def sf2(*arguments):
 
 
 def refused(here, *arguments):
-    """The one message of `sf2 pack ARGUMENTS`, which fails and changes nothing."""
+    """The one message of `sf2 pack ARGUMENTS --on-bad fail`, which changes nothing."""
     before, tree = files_below(here), sorted(here.rglob("*"))
-    shown = sf2("pack", *arguments)
+    shown = sf2("pack", "--on-bad", "fail", *arguments)
     assert shown.exit_code == 1
     assert shown.stdout == ""
     assert (files_below(here), sorted(here.rglob("*"))) == (before, tree)
@@ -125,7 +125,7 @@ def test_a_source_that_cannot_be_packed(here, make, named):
 )
 def test_a_bad_image_fails_or_is_skipped(photos, here, content, reason):
     (photos / "bo" / "1.jpg").write_bytes(content)
-    named = refused(here, "photos", "faces", "--on-bad", "fail")
+    named = refused(here, "photos", "faces")
     assert f"photos/bo/1.jpg: {reason}" in named
     shown = sf2("pack", "photos", "faces")
     assert shown.exit_code == 0
@@ -175,7 +175,7 @@ def test_names_of_every_kind(here):
     assert "my [/b] faces" in shown.stdout
     assert sorted(PackedSet.open(here / "my [/b] faces").manifest.identities) == sorted(names)
     (here / "photos" / "[/red] :b: 🙂" / "bad.jpg").touch()
-    named = refused(here, "photos", "x", "--on-bad", "fail")
+    named = refused(here, "photos", "x")
     assert "photos/[/red] :b: 🙂/bad.jpg: empty file" in named
 
 
@@ -240,3 +240,92 @@ def test_training_on_a_set_whose_tar_was_cut_is_refused(photos, here):
     assert "faces/faces-000000.tar has " in shown.stderr
     assert "cut short" in shown.stderr
     assert not (here / "runs").exists()
+
+
+def test_a_dry_run_counts_by_the_same_rules(here):
+    photos = make_photos(here / "photos", {"anna": 5, "bo": 1, "carl": 4, "dora": 2, "emil": 2})
+    (photos / "carl" / "1.jpg").write_bytes(b"")
+    (photos / "dora" / "0.jpg").write_bytes(b"")
+    arguments = ["--holdout", 1, "--min-images", 2, "--size", 12, "--json"]
+    before = files_below(here)
+    counted = sf2("pack", "photos", "sets/faces", "--dry-run", *arguments)
+    assert counted.exit_code == 0
+    assert files_below(here) == before
+    assert not (here / "sets").exists()
+    packed = sf2("pack", "photos", "sets/faces", *arguments)
+    assert json.loads(counted.stdout) == json.loads(packed.stdout)
+    assert counted.stderr == packed.stderr
+    assert "dora (1)" in counted.stderr
+    shown = sf2("pack", "photos", "sets/faces", "--dry-run").stdout
+    assert shown.startswith("would be packed")
+
+
+def test_verify(photos, here):
+    assert sf2("pack", "photos", "faces").exit_code == 0
+    shown = sf2("pack", "--verify", "faces")
+    assert shown.exit_code == 0
+    assert [line.split()[1::2] for line in shown.stdout.splitlines() if "faces" in line] == [
+        ["faces", "3", "6", "1"]
+    ]
+    tar = here / "faces" / "faces-000000.tar"
+    content = bytearray(tar.read_bytes())
+    content[1700] ^= 1
+    tar.write_bytes(content)
+    shown = sf2("pack", "--verify", "faces", "--workers", 2)
+    assert (shown.exit_code, shown.stdout) == (1, "")
+    assert "error: packed set faces: " in shown.stderr
+    assert "  faces-000000.tar: its sha256 is " in shown.stderr
+    assert "packed set none: no such folder" in sf2("pack", "--verify", "none").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["photos"], "Missing argument 'OUT'"),
+        (["faces", "out", "--verify"], "--verify takes one packed set and no OUT"),
+        (["photos", "faces", "--workers", "0"], "--workers"),
+    ],
+)
+def test_usage(photos, here, arguments, named):
+    shown = sf2("pack", *arguments)
+    assert shown.exit_code == 2
+    assert named in shown.stderr
+
+
+def test_ctrl_c_and_again(here):
+    """Interrupted after a shard of many, told so, and the same command makes the same set."""
+    picture = encode(noise(64, 64), "PNG")
+    for i in range(30):
+        (here / "photos" / f"{i}").mkdir(parents=True)
+        for j in range(60):
+            (here / "photos" / f"{i}" / f"{j:02d}.png").write_bytes(picture)
+    arguments = ["photos", "sets/faces", "--shard-size", "1", "--workers", "2"]
+    assert sf2("pack", *arguments).exit_code == 0
+    expected = files_below(here / "sets")
+    (here / "sets").rename(here / "undisturbed")
+    running = subprocess.Popen(
+        [sys.executable, "-m", "sf2cli.cli", "pack", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        journal = here / "sets" / ".faces.partial" / "journal.jsonl"
+        deadline = time.monotonic() + 60
+        while not journal.exists() or journal.read_bytes().count(b"\n") < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=60)
+    finally:
+        running.kill()
+    assert (running.returncode, out) == (130, "")
+    assert "kept in sets/.faces.partial: " in err
+    assert err.endswith("error: interrupted\n")
+    assert not (here / "sets" / "faces").exists()
+    other = sf2("pack", *arguments, "--size", 32)
+    assert "holds an interrupted packing with another options" in other.stderr
+    again = sf2("pack", *arguments)
+    assert again.exit_code == 0
+    assert "going on after " in again.stderr
+    assert files_below(here / "sets") == expected

@@ -131,7 +131,10 @@ UNSOUND = {
         b"cnumpy\ndtype\n}(Vx\nVy\nub.",
         "not a pickle of image bytes",
     ),
-    "wrong kind": (pickle.dumps({"bins": IMAGES}), "found a dict, expected a pair of lists"),
+    "wrong kind": (
+        pickle.dumps({"bins": IMAGES}),
+        "the operation EMPTY_DICT, which no list of images needs",
+    ),
     "three parts": (pickle.dumps((IMAGES, PAIRS, 1)), "found a tuple of 3"),
     "one image too few": (
         pickle.dumps((IMAGES[:-1], PAIRS)),

@@ -20,12 +20,14 @@ from sf2cli.data.sources.containers import Member, open_container
 from sf2cli.data.sources.grouping import Names, Strings, rows_by_label
 from sf2cli.data.sources.source import (
     SUFFIXES,
+    SourceFault,
     SourceIdentity,
     SourceImage,
     SourceImages,
     checked_name,
     ignored_only,
     shown_name,
+    source_fault,
 )
 from sf2cli.errors import Sf2Error
 
@@ -43,12 +45,15 @@ class _Table:
     sizes: array[int] = field(default_factory=lambda: array("q"))
     ignored: int = 0
     loose: int = 0
+    faults: list[SourceFault] = field(default_factory=list)
 
 
 class ArchiveSource:
     """The images in the archive at `path`.
 
     Hidden files, other files and loose images count as ignored, hidden folders are passed over.
+    Links, names that lead out of it, and all after a cut are faults; of a member that is in it
+    twice the last one counts, as when it is unpacked.
     """
 
     def __init__(self, path: Path) -> None:
@@ -67,8 +72,7 @@ class ArchiveSource:
         """See `Source.identities`.
 
         Raises:
-            Sf2Error: it cannot be read or was cut short, holds no image in a folder, the same
-                image twice, a link, or a name that leads out of it.
+            Sf2Error: it cannot be read, or no image in a folder can.
         """
         return self._identities(self._table)
 
@@ -79,19 +83,22 @@ class ArchiveSource:
         order = list(range(len(names)))
         if not self._container.in_order:
             order.sort(key=lambda i: [part.encode() for part in names[i].split("/")])
-        yield ignored_only(table.ignored + table.loose)
+        yield ignored_only(table.ignored + table.loose, table.faults)
         for i in order:
-            files = [table.files[row] for row in rows[i]]
-            if len(set(files)) < len(files):
-                ((twice, _),) = Counter(files).most_common(1)
-                raise Sf2Error(
-                    f"SOURCE {self.path}: {folders[i]}/{twice} is in it twice",
-                    "Make the archive anew, without --append.",
-                )
-            listed = rows[i].tolist()
+            last = {table.files[row]: row for row in rows[i].tolist()}
+            twice = Counter(table.files[row] for row in rows[i]) - Counter(last.keys())
+            faults = tuple(self._twice(f"{folders[i]}/{file}") for file in twice.elements())
+            listed = sorted(last.values())
             if not self._container.in_order:
                 listed.sort(key=lambda row: table.files[row].encode())
-            yield SourceIdentity(names[i], self._images(folders[i], names[i], listed))
+            images = self._images(folders[i], names[i], listed)
+            yield SourceIdentity(names[i], images, faults=faults)
+
+    def _twice(self, name: str) -> SourceFault:
+        error = Sf2Error(
+            f"SOURCE {self.path}: {name} is in it twice", "Make the archive anew, without --append."
+        )
+        return source_fault(name, error)
 
     def _images(self, folder: str, name: str, rows: list[int]) -> SourceImages:
         table = self._table
@@ -110,11 +117,19 @@ class ArchiveSource:
     def _table(self) -> _Table:
         table = _Table()
         with console.progress(f"read {self.path.name}", None, unit="members") as line:
-            for done, member in enumerate(self._container.members(), 1):
-                self._add(table, member)
-                if done % _BATCH == 0:
-                    line.advance(_BATCH)
+            try:
+                for done, member in enumerate(self._container.members(), 1):
+                    try:
+                        self._add(table, member)
+                    except Sf2Error as failure:
+                        table.faults.append(source_fault(member.name, failure))
+                    if done % _BATCH == 0:
+                        line.advance(_BATCH)
+            except Sf2Error as failure:
+                table.faults.append(source_fault(self.path.name, failure))
         if not table.labels:
+            if table.faults:
+                raise table.faults[0].error
             raise Sf2Error(
                 f"SOURCE {self.path}: {table.loose} images, but none in a folder of an identity"
                 if table.loose

@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from sf2cli import console
 from sf2cli.data.sources.grouping import InputFile, Names, name_order, rows_by_label
 from sf2cli.data.sources.list_format import ListFormat, find_format
 from sf2cli.data.sources.source import (
+    SourceFault,
     SourceIdentity,
     SourceImage,
     SourceImages,
+    ignored_only,
     read_file,
     shown_name,
+    source_fault,
 )
 from sf2cli.errors import Sf2Error
 
@@ -40,6 +44,7 @@ class _Table:
     labels: array[int]
     offsets: array[int]
     numbers: array[int]
+    faults: list[SourceFault]
 
 
 class ListSource:
@@ -67,16 +72,17 @@ class ListSource:
         """See `Source.identities`.
 
         Raises:
-            Sf2Error: there is no list or no folder of images, a line has no path or label, or a
-                path leads out of the folder.
+            Sf2Error: there is no list or no folder of images, or no line has a path and a label.
+                One that has not, or whose path leads out of the folder, is a fault.
         """
         table = self._table
         names = list(table.names)
         rows = dict(rows_by_label(table.labels))
-        return (
+        identities = (
             SourceIdentity(name, SourceImages(rows[table.names.number(name)], self._image))
             for name in name_order(names)
         )
+        return chain([ignored_only(0, table.faults)], identities) if table.faults else identities
 
     def _image(self, row: int) -> SourceImage:
         table = self._table
@@ -110,15 +116,23 @@ class ListSource:
             found = find_format(self.path.suffix, first[2], second[2] if second else "")
         except ValueError as failure:
             raise self._bad(first[0], str(failure)) from None
-        table = _Table(found, Names(), array("i"), array("q"), array("q"))
+        table = _Table(found, Names(), array("i"), array("q"), array("q"), [])
         with console.progress(f"read {self.path.name}", None, unit="lines") as progress:
             for number, offset, line in self._lines(skip=int(found.header)):
-                table.labels.append(table.names.number(self._row(found, number, line)[1]))
+                try:
+                    label = self._row(found, number, line)[1]
+                except Sf2Error as failure:
+                    name = f"{shown_name(self.path)} line {number}"
+                    table.faults.append(source_fault(name, failure))
+                    continue
+                table.labels.append(table.names.number(label))
                 table.offsets.append(offset)
                 table.numbers.append(number)
                 if len(table.labels) % _BATCH == 0:
                     progress.advance(_BATCH)
         if not table.labels:
+            if table.faults:
+                raise table.faults[0].error
             raise Sf2Error(f"SOURCE {self.path}: a header and no image")
         return table
 

@@ -90,6 +90,7 @@ class RecordFile:
         data = self._file.read(offset, _USUAL_BYTES)
         whole = self._whole(offset, data)
         if whole is not None and _CHUNK.size + whole <= len(data):
+            check_length(whole)
             start = self._header(offset, data[_CHUNK.size : _HEAD_BYTES], whole)[3]
             return data[_CHUNK.size + start : _CHUNK.size + whole]
         parts, _ = self._parts(offset, data)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from sf2cli.data.sources.containers import Member, tar_members
 from sf2cli.data.sources.grouping import InputFile
 from sf2cli.data.sources.list_format import LABEL_NAMES
-from sf2cli.data.sources.source import SUFFIXES, checked_name
+from sf2cli.data.sources.source import SUFFIXES, SourceFault, checked_name, source_fault
 from sf2cli.errors import Sf2Error
 
 _IMAGES = tuple(suffix[1:] for suffix in SUFFIXES)
@@ -74,32 +74,59 @@ class ShardReader:
     path: Path
     names: list[str] | None = None
     without_image: int = 0
+    faults: list[SourceFault] = field(default_factory=list)
 
     def samples(self) -> Iterator[Sample]:
         """The samples with an image, in the order of the tar; the others are counted.
 
+        Faults are: a sample with an extension twice or with two images, one whose label is missing
+        or none, a member that is no plain file, and all after a cut.
+
         Raises:
-            Sf2Error: the tar cannot be read or was cut short; an extension is repeated within a
-                sample; there are two images in one, or a label is missing or none.
+            Sf2Error: the tar cannot be read.
         """
         self._file = InputFile(self.path)
         with self.path.open("rb") as stream:
             key, fields = "", dict[str, Member]()
+            for name, extension, member in self._members(stream):
+                if name != key:
+                    yield from self._sound(key, fields)
+                    key, fields = name, {}
+                if extension in fields:
+                    self._note(
+                        member.name, self._bad(key, f"the extension .{extension} is there twice")
+                    )
+                    # Of two labels neither counts, so nothing of the sample does.
+                    fields = {"": member}
+                elif "" not in fields:
+                    fields[extension] = member
+            yield from self._sound(key, fields)
+
+    def _members(self, stream: IO[bytes]) -> Iterator[tuple[str, str, Member]]:
+        """Key, extension and place of the plain files."""
+        try:
             for member in tar_members(stream, self.path):
-                parts = split_name(checked_name(member.name, str(self.path)))
-                if parts is None:
+                try:
+                    parts = split_name(checked_name(member.name, str(self.path)))
+                    if parts is not None and member.kind != "file":
+                        raise self._bad(parts[0], f"{member.name} is no plain file")
+                except Sf2Error as failure:
+                    self._note(member.name, failure)
                     continue
-                if member.kind != "file":
-                    raise self._bad(parts[0], f"{member.name} is no plain file")
-                if parts[0] != key and fields:
-                    yield from self._sample(key, fields)
-                    fields = {}
-                key = parts[0]
-                if parts[1] in fields:
-                    raise self._bad(key, f"the extension .{parts[1]} is there twice")
-                fields[parts[1]] = member
-            if fields:
+                if parts is not None:
+                    yield *parts, member
+        except Sf2Error as failure:
+            self._note(self.path.name, failure)
+
+    def _sound(self, key: str, fields: dict[str, Member]) -> Iterator[Sample]:
+        if fields and "" not in fields:
+            try:
                 yield from self._sample(key, fields)
+            except Sf2Error as failure:
+                self._note(key, failure)
+
+    def _note(self, name: str, failure: Sf2Error) -> None:
+        self.faults.append(source_fault(name, failure))
 
     def _sample(self, key: str, fields: dict[str, Member]) -> Iterator[Sample]:
         images = [extension for extension in fields if extension in _IMAGES]

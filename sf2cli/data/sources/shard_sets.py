@@ -19,7 +19,7 @@ from sf2cli.data.packed import PackedSet
 from sf2cli.data.shard_files import ShardFiles
 from sf2cli.data.sources.grouping import Names, Strings, name_order, rows_by_label
 from sf2cli.data.sources.shard_samples import ShardReader
-from sf2cli.data.sources.source import SourceImage, check_length
+from sf2cli.data.sources.source import SourceFault, SourceImage, check_length
 from sf2cli.errors import Sf2Error
 
 
@@ -38,6 +38,10 @@ class ShardSet(Protocol):
     def ignored(self) -> int:
         """How many samples have no image."""
 
+    @property
+    def faults(self) -> Sequence[SourceFault]:
+        """What cannot be packed."""
+
     def identities(self) -> Iterator[tuple[str, NDArray[np.int64]]]:
         """Names, each once, with the rows of the images."""
 
@@ -49,6 +53,7 @@ class PackedShards:
     """A set that sf2 packed, with its names and what its images were called before."""
 
     ignored = 0
+    faults = ()
 
     def __init__(self, folder: Path) -> None:
         self.places = [folder]
@@ -78,6 +83,7 @@ class PlainShards:
     def __init__(self, tars: Sequence[Path]) -> None:
         self.places = tars
         self.ignored = 0
+        self.faults: list[SourceFault] = []
         self._files = ShardFiles(tars)
         self._names = Names()
         self._labels, self._shards = array("i"), array("i")
@@ -90,6 +96,8 @@ class PlainShards:
                 self._add(number, tar)
                 line.advance()
         if not self._labels:
+            if self.faults:
+                raise self.faults[0].error
             raise Sf2Error(
                 f"SOURCE {tars[0]}: no sample with an image in {len(tars)} shards",
                 "Name tars of images with a .cls, .json or .txt each.",
@@ -131,6 +139,7 @@ class PlainShards:
             self._sizes.append(sample.size)
             self._keys.append(sample.key)
         self.ignored += reader.without_image
+        self.faults += reader.faults
 
     def _read(self, shard: int, offset: int, size: int) -> bytes:
         check_length(size)

@@ -113,6 +113,11 @@ def ignored_only(count: int, faults: Sequence[SourceFault] = ()) -> SourceIdenti
     return SourceIdentity("", SourceImages((), _no_image), count, tuple(faults))
 
 
+def source_fault(name: str, error: Sf2Error) -> SourceFault:
+    """A fault by a name that may hold anything."""
+    return SourceFault(name.encode("utf-8", "replace").decode().replace("\n", "?"), error)
+
+
 def shown_name(path: Path) -> str:
     """The last component of a path, as text that the manifest can hold."""
     return os.fsencode(path.absolute().name).decode("utf-8", "replace")

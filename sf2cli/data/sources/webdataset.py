@@ -70,7 +70,8 @@ class WebDatasetSource:
             starts.append(starts[-1] + count)
         if self._same_names is None:
             self._check_distinct({name: [at for at, _ in parts] for name, parts in found.items()})
-        yield ignored_only(sum(one.ignored for one in self._sets))
+        faults = [fault for one in self._sets for fault in one.faults]
+        yield ignored_only(sum(one.ignored for one in self._sets), faults)
 
         def image(row: int) -> SourceImage:
             number = bisect_right(starts, row) - 1

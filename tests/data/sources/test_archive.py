@@ -16,7 +16,7 @@ from sf2cli.data.packed import PackedSet
 from sf2cli.data.sources import containers
 from sf2cli.data.sources.archive import ArchiveSource
 from sf2cli.errors import Sf2Error
-from tests.pictures import files_below, make_photos
+from tests.pictures import files_below, make_photos, sound
 
 KINDS = ("tar", "tar.gz", "tgz", "zip")
 
@@ -38,7 +38,7 @@ def write(path, members):
 
 
 def listed(path):
-    found = list(ArchiveSource(path).identities())
+    found = list(sound(ArchiveSource(path).identities()))
     identities = {
         one.name: {image.key: image.read() for image in one.images} for one in found if one.name
     }

@@ -11,7 +11,7 @@ from sf2cli.data.sources.image_list import ListSource
 from sf2cli.data.sources.list_format import LABEL_NAMES, PATH_NAMES, find_format
 from sf2cli.data.sources.registry import SourceOptions
 from sf2cli.errors import Sf2Error
-from tests.pictures import files_below, make_photos
+from tests.pictures import files_below, make_photos, sound
 
 
 def listed(tmp_path, text, name="a.csv", root=None):
@@ -21,7 +21,7 @@ def listed(tmp_path, text, name="a.csv", root=None):
     source = ListSource(path, root or tmp_path)
     return {
         one.name: [image.place.split(f"{source.root}/", 2)[-1] for image in one.images]
-        for one in source.identities()
+        for one in sound(source.identities())
     }
 
 
@@ -177,7 +177,7 @@ def test_missing_images_are_counted_and_named(tmp_path):
     )
     reading = SourceOptions(images=photos)
     with pytest.raises(Sf2Error, match=r"a\.csv line 2: .*anna/7\.jpg: cannot be read \(No such"):
-        pack(str(tmp_path / "a.csv"), tmp_path / "set", PackOptions(), reading)
+        pack(str(tmp_path / "a.csv"), tmp_path / "set", PackOptions(on_bad="fail"), reading)
     report = pack(str(tmp_path / "a.csv"), tmp_path / "set", PackOptions(on_bad="skip"), reading)
     assert [one["source"] for one in report.skipped] == [
         "1/anna/7.jpg",

@@ -15,11 +15,11 @@ from sf2cli.data.sources.shard_samples import split_name
 from sf2cli.data.sources.webdataset import WebDatasetSource
 from sf2cli.errors import Sf2Error
 from tests.data.sources.test_archive import raw_header, write
-from tests.pictures import encode, files_below, make_photos, noise
+from tests.pictures import encode, files_below, make_photos, noise, sound
 
 
 def listed(word, same_names=None):
-    found = list(WebDatasetSource(str(word), same_names).identities())
+    found = list(sound(WebDatasetSource(str(word), same_names).identities()))
     identities = {
         one.name: {image.key: image.read() for image in one.images} for one in found if one.name
     }
