@@ -150,18 +150,19 @@ class _Reader(Dataset[Any]):
 
     def __getitem__(self, request: Request) -> Batch | Sf2Error:
         pixels = np.empty((len(request.indices), *self._shape), dtype=np.uint8)
-        read = request.indices.copy()
+        labels = np.empty(len(request.indices), dtype=np.int64)
         bad: dict[int, str] = {}
         try:
             for row, i in enumerate(request.indices.tolist()):
-                read[row] = self._fill(pixels[row], i, request.epoch, bad)
+                read = self._fill(pixels[row], i, request.epoch, bad)
+                labels[row] = self._packed.label(read)
         except Sf2Error as failure:
             return failure
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
         for row in np.flatnonzero(request.flips).tolist():
             # Of four dimensions: torch mirrors those five times as fast.
             images[row : row + 1] = images[row : row + 1].flip(-1)
-        return Batch(images, torch.from_numpy(self._packed.labels_of(read)), bad)
+        return Batch(images, torch.from_numpy(labels), bad)
 
     def _fill(self, out: NDArray[np.uint8], i: int, epoch: int, bad: dict[int, str]) -> int:
         """Read sample `i` or, where it is damaged, the first good spare; which one it was."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sf2cli.errors import Sf2Error
 from sf2cli.files import file_sha256
 
 _SHARD, _OFFSET, _SIZE, _LABEL = range(4)
+_ROW = struct.Struct("=4q")
 _PIECE = 1 << 24
 _REMEDY = "Copy the set again, or pack it again with --overwrite."
 
@@ -51,7 +53,8 @@ class PackedSet:
         self.files = files or ShardFiles([folder / shard.file for shard in manifest.shards])
         self.title = title or f"packed set {folder}"
         self.window = window
-        self._index: NDArray[np.int64] = open_memmap(folder / INDEX_NAME, mode="r")
+        self._rows = ShardFiles([folder / INDEX_NAME])
+        self._first_row: int = self._index().offset  # type: ignore[attr-defined]
 
     @classmethod
     def open(cls, folder: Path) -> PackedSet:
@@ -98,25 +101,17 @@ class PackedSet:
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """The class id of every sample, int64 [samples], in memory."""
-        return np.array(self._index[:, _LABEL])
+        return np.array(self._index()[:, _LABEL])
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:
         """The length of every encoded image in bytes, int64 [samples], in memory."""
-        return np.array(self._index[:, _SIZE])
+        return np.array(self._index()[:, _SIZE])
 
     def label(self, i: int) -> int:
         """The class id of sample `i`."""
-        return int(self._index[i, _LABEL])
+        return self.row(i)[_LABEL]
 
-    def row(self, i: int) -> tuple[int, int, int, int]:
-        """Of sample `i`: number of the shard, offset and length of its image, class id."""
-        shard, offset, size, label = (int(value) for value in self._index[i])
-        return shard, offset, size, label
-
-    def labels_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The class ids of some samples, int64 of the indices' shape."""
-        return np.array(self._index[indices, _LABEL])
 
     def key(self, i: int) -> str:
         """Sample `i`'s key in its tar."""
@@ -168,8 +163,24 @@ class PackedSet:
         except BadImageError as failure:
             raise BadSampleError(f"{self._where(i)}: {failure}", _REMEDY) from None
 
+    def row(self, i: int) -> tuple[int, int, int, int]:
+        """Shard, offset, size and class id of sample `i`.
+
+        Read and not mapped: in an epoch each process would come to hold the whole index.
+        """
+        try:
+            row = self._rows.read(0, self._first_row + _ROW.size * i, _ROW.size)
+            shard, offset, size, label = _ROW.unpack(row)
+        except (OSError, struct.error):
+            raise Sf2Error(f"{self.folder / INDEX_NAME} cannot be read any more", _REMEDY) from None
+        return shard, offset, size, label
+
+    def _index(self) -> NDArray[np.int64]:
+        """All rows, int64 [samples, 4], mapped for as long as the result is held."""
+        return open_memmap(self.folder / INDEX_NAME, mode="r")
+
     def _where(self, i: int) -> str:
-        shard = self.manifest.shards[int(self._index[i, _SHARD])].file
+        shard = self.manifest.shards[self.row(i)[_SHARD]].file
         return f"{self.title}: sample {self.key(i)} of {shard} ({self.source(i)})"
 
     @cached_property
@@ -186,11 +197,12 @@ class PackedSet:
 
     def _check_index(self) -> None:
         """The index fits the manifest: a wrong row would read another set's bytes."""
-        manifest, index = self.manifest, self._index
+        manifest, index = self.manifest, self._index()
         upper = (len(manifest.shards), None, None, manifest.num_identities)
         good = (
             index.dtype == np.int64
             and index.shape == (manifest.samples, 4)
+            and index.flags.c_contiguous
             and all(int(index[:, column].min()) >= 0 for column in range(4))
             and all(
                 limit is None or int(index[:, column].max()) < limit
