@@ -1,8 +1,8 @@
 """The finished model on disk: what `sf2 train` leaves and `sf2 eval` reads.
 
-A folder of two files: model.safetensors, the backbone's tensors in fp32, and model.json, which
-says what network they are for and how its input is made. It is whole or absent: written beside
-its place, then renamed.
+A folder of files: model.safetensors, the backbone's tensors in fp32; model.json, which says what
+network they are for and how its input is made; and identities.npy, hashes of the names of those it
+was trained on. It is whole or absent: written beside its place, then renamed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from sf2cli.backbones.identities import IDENTITIES_NAME, identities_file
 from sf2cli.backbones.registry import build_backbone
 from sf2cli.errors import Sf2Error
 from sf2cli.files import write_through
 
 CARD_NAME = "model.json"
 WEIGHTS_NAME = "model.safetensors"
+_NAMES = {CARD_NAME, WEIGHTS_NAME, IDENTITIES_NAME}
 
 _REMEDY = "Copy the model again from where it was trained, or train it again."
 
@@ -102,6 +104,7 @@ def save_model(
     backbone: Mapping[str, Any],
     head: Mapping[str, Any],
     training: Mapping[str, Any],
+    identities: Sequence[str] = (),
 ) -> None:
     """Write the model folder, whole or not at all; an earlier model there is replaced.
 
@@ -110,6 +113,7 @@ def save_model(
         backbone: the fields of `BackboneCard`.
         head: loss, hyper-parameters, bias, number of classes; JSON values.
         training: where the model came from; JSON values.
+        identities: the names of those it was trained on; hashes of them are kept.
 
     Raises:
         Sf2Error: the tensors are not those of the backbone, the folder holds other files, or the
@@ -127,9 +131,11 @@ def save_model(
         training=dict(training),
         weights_sha256=hashlib.sha256(weights).hexdigest(),
     )
-    text = card.model_dump_json(indent=2) + "\n"
+    files = {WEIGHTS_NAME: weights, CARD_NAME: (card.model_dump_json(indent=2) + "\n").encode()}
+    if identities:
+        files[IDENTITIES_NAME] = identities_file(identities)
     try:
-        _replace(folder, {WEIGHTS_NAME: weights, CARD_NAME: text.encode()})
+        _replace(folder, files)
     except OSError as failure:
         raise Sf2Error(
             f"model {folder}: cannot be written ({failure.strerror})",
@@ -226,7 +232,7 @@ def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
     partial = folder.with_name(f".{folder.name}-partial")
     previous = folder.with_name(f".{folder.name}-previous")
     if folder.exists():
-        foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in files)
+        foreign = sorted({entry.name for entry in folder.iterdir()} - _NAMES)
         if foreign:
             raise Sf2Error(
                 f"model {folder}: would replace a folder that also holds {foreign[0]}",

@@ -61,6 +61,11 @@ class PackedSet:
         """The class id of every sample, int64 [samples], in memory."""
         return np.array(self._index[:, _LABEL])
 
+    @cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        """The length of every encoded image in bytes, int64 [samples], in memory."""
+        return np.array(self._index[:, _SIZE])
+
     def label(self, i: int) -> int:
         """The class id of sample `i`."""
         return int(self._index[i, _LABEL])

@@ -46,6 +46,9 @@ class _BinFaces:
     def source(self, i: int) -> str:
         return f"image {i}"
 
+    def read(self, i: int) -> bytes:
+        return self.images[i]
+
 
 def open_bin(path: Path) -> PairSet:
     """The pairs of an InsightFace .bin, in its order.

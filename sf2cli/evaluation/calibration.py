@@ -141,3 +141,17 @@ def calibrate(scores: SortedScores, reading: Reading, bins: int = BINS) -> Calib
             for n, p, share in zip(sizes, means, shares, strict=True)
         ),
     )
+
+
+def same_probability(cosine: float, head: Mapping[str, Any]) -> float | None:
+    """The chance that two images of this similarity are one person, as the loss was trained.
+
+    Args:
+        cosine: of their embeddings.
+        head: `ModelCard.head`.
+
+    Returns:
+        The `trained` reading's P(same); None for a softmax or an unknown head, which has none.
+    """
+    found = readings(head, prior=0.5)
+    return float(found[0].probability(np.array(cosine))) if found else None

@@ -4,44 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sf2cli import console
-from sf2cli.data.images import BadImageError, decode_image, resize
 from sf2cli.errors import Sf2Error
 from sf2cli.evaluation.cfp import read_cfp
+from sf2cli.evaluation.file_faces import FileFaces
 from sf2cli.evaluation.pair_list import PairList, read_pair_list
 from sf2cli.evaluation.pair_set import PairSet
 from sf2cli.files import file_sha256
 
 _NAMED = 5
-
-
-@dataclass(frozen=True)
-class _FileFaces:
-    root: Path
-    files: list[str]
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def decode(self, i: int, image_size: int, channels: int) -> NDArray[np.uint8]:
-        path = self.root / self.files[i]
-        try:
-            return resize(decode_image(path.read_bytes(), channels), image_size)
-        except OSError as failure:
-            raise Sf2Error(f"{path}: cannot be read ({failure.strerror})") from None
-        except BadImageError as failure:
-            raise Sf2Error(
-                f"{path}: {failure}", "Replace the image or take it off the list."
-            ) from None
-
-    def source(self, i: int) -> str:
-        return self.files[i]
 
 
 def open_pair_list(path: Path, root: Path) -> PairSet:
@@ -57,7 +32,7 @@ def open_pair_list(path: Path, root: Path) -> PairSet:
             f"--images {root}: no such folder",
             f"Name the folder that the paths of {path} start in.",
         )
-    faces = _FileFaces(root, _find_all(path, root, listed))
+    faces = FileFaces(root, _find_all(path, root, listed))
     return PairSet(
         name=path.stem,
         protocol=listed.form,
@@ -103,7 +78,7 @@ def _is_outside(root: Path, name: str) -> bool:
     return os.path.commonpath([top, os.path.abspath(root / name)]) != top
 
 
-def _hash(path: Path, faces: _FileFaces, listed: PairList) -> str:
+def _hash(path: Path, faces: FileFaces, listed: PairList) -> str:
     digest = hashlib.sha256()
     for side in (listed.first, listed.second, listed.issame):
         digest.update(np.ascontiguousarray(side).tobytes())

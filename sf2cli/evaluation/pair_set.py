@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,19 @@ class Faces(Protocol):
 
     def source(self, i: int) -> str:
         """What image `i` is called in a report."""
+        ...
+
+
+@runtime_checkable
+class EncodedFaces(Faces, Protocol):
+    """Images whose files are at hand."""
+
+    def read(self, i: int) -> bytes:
+        """The encoded image `i`.
+
+        Raises:
+            Sf2Error: it cannot be read.
+        """
         ...
 
 

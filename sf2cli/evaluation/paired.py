@@ -10,6 +10,7 @@ makes a draw easy or hard cancels in their difference.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,13 +88,15 @@ class Ranked:
         return np.array([_eer(far, 1 - tar), area, *tars])
 
 
-def paired_bootstrap(runs: Sequence[KeptScores], fars: Sequence[float], description: str) -> Paired:
+def paired_bootstrap(
+    runs: Sequence[KeptScores], fars: Sequence[float], description: str | None = None
+) -> Paired:
     """Measure the runs and their differences.
 
     Args:
         runs: two or more, on the same pairs in the same order.
         fars: targets of TAR at FAR.
-        description: of the progress display.
+        description: of the progress display; None shows none.
     """
     ranked = [Ranked(kept) for kept in runs]
     pairs = runs[0]
@@ -101,10 +104,12 @@ def paired_bootstrap(runs: Sequence[KeptScores], fars: Sequence[float], descript
     work = len(pairs.scores) * len(runs)
     replicates = min(REPLICATES, max(_FEWEST, _WORK // max(work, 1)))
     draws = np.empty((replicates, *values.shape))
-    with console.progress(description, replicates, "draws") as line:
+    shown = console.progress(description, replicates, "draws") if description else nullcontext()
+    with shown as line:
         for k, weights in enumerate(_weights(pairs, replicates)):
             draws[k] = [one.measure(weights, fars) for one in ranked]
-            line.advance()
+            if line is not None:
+                line.advance()
     return Paired(
         names=["EER", "AUC", *(f"TAR at FAR ≤ {far * 100:g}%" for far in fars)],
         values=values,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sf2cli import console
 from sf2cli.backbones.saved import CARD_NAME
 from sf2cli.errors import Sf2Error
 from sf2cli.evaluation.all_pairs import open_all_pairs
@@ -39,6 +40,7 @@ from sf2cli.evaluation.report.write import (
     check_folder,
     write_files,
 )
+from sf2cli.evaluation.self_check import self_check
 
 COMPARISON_JSON_NAME = "compare.json"
 COMPARISON_PAGE_NAME = "compare.html"
@@ -146,7 +148,10 @@ def run(model: Path, protocols: Protocols, out: Path | None, settings: Settings)
         combined=protocols.combined,
         convention=protocols.convention,
     )
-    evaluation = replace(evaluation, findings=further + evaluation.findings)
+    warnings = self_check(embedder, [one for one in opened if isinstance(one, PairSet)])
+    for warning in warnings:
+        console.warn(warning)
+    evaluation = replace(evaluation, findings=further + evaluation.findings, warnings=warnings)
     made = panels(evaluation)
     content = document(evaluation, made, settings.argv)
     files: dict[str, str | bytes] = {

@@ -247,9 +247,12 @@ class Run:
                 training={
                     "recipe": recipe.model_dump(mode="json", by_alias=True),
                     "manifest_sha256": self.manifest_sha256,
+                    "images": self.packed.manifest.image.model_dump(mode="json"),
+                    "alignment": self.packed.manifest.made_by.get("alignment"),
                     "world_size": world.size,
                     "steps": summary["steps"],
                 },
+                identities=self.packed.manifest.identities,
             )
         dist.barrier()
         return {"run": str(self.folder), "model": str(model), **summary}

@@ -25,7 +25,7 @@ def document(evaluation: Evaluation, panels: Sequence[Panel], argv: Sequence[str
     return {
         "format": "sf2-report",
         "version": 2,
-        "model": _model(evaluation.card),
+        "model": model_entry(evaluation.card),
         "warnings": evaluation.warnings,
         "sets": [panel.entry for panel in panels],
         "definitions": definitions,
@@ -46,7 +46,8 @@ def made_by(argv: Sequence[str], device: str) -> dict[str, str]:
     }
 
 
-def _model(card: EmbedderCard) -> dict[str, Any]:
+def model_entry(card: EmbedderCard) -> dict[str, Any]:
+    """What a JSON file says of the model."""
     return {
         "place": str(card.place),
         "kind": card.kind,
