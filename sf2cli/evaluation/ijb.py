@@ -161,11 +161,11 @@ class Ijb:
         unmated = int(np.isin(probes.subjects, strangers).sum())
         notes = [*finding.notes]
         if unmated:
-            notes.append(f"{unmated:,} probes are of people in no gallery: they are non-mated.")
+            notes.append(f"Probes of people in no gallery: {unmated:,}; they are non-mated.")
         if several:
             notes.append(
-                f"{several:,} gallery templates are of people who have another one there: a"
-                " person's similarity is that of the better template."
+                f"Gallery templates of people who have another one there: {several:,}; a person's"
+                " similarity is that of the best template."
             )
         definitions = {**finding.definitions, "template": self._pooling()}
         return Finding(
@@ -213,4 +213,4 @@ def _cancelled(templates: Templates) -> list[str]:
     empty = int((~templates.rows.any(axis=1)).sum())
     if not empty:
         return []
-    return [f"{empty:,} templates have features that cancel: they are like nothing (similarity 0)."]
+    return [f"Templates whose features cancel: {empty:,}; they are like nothing (similarity 0)."]

@@ -13,7 +13,7 @@ from sf2cli.errors import Sf2Error
 
 _CHUNK_BYTES = 1 << 24
 # What splits columns; anything else that is no digit or sign before one is refused.
-_SPACES = b" \t\r\v\f\n"
+_IS_SPACE = np.isin(np.arange(256), np.frombuffer(b" \t\r\v\f\n", np.uint8))
 
 
 def read_numbers(path: Path, columns: int, expected: str) -> NDArray[np.int64]:
@@ -56,7 +56,7 @@ def _numbers(
     path: Path, chunk: bytes, columns: int, expected: str, before: int
 ) -> NDArray[np.int64]:
     data = np.frombuffer(chunk, np.uint8)
-    space = np.isin(data, np.frombuffer(_SPACES, np.uint8))
+    space = _IS_SPACE[data]
     is_start = ~space & np.append(True, space[:-1])
     starts = np.flatnonzero(is_start)
     line = np.cumsum(data == ord("\n"))[starts]

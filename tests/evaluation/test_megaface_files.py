@@ -75,7 +75,7 @@ def test_dropping_noise_gives_the_ranks_of_the_published_cleaning(root):
 def test_a_person_with_one_photo_is_a_probe_without_a_mate(root):
     (root / "facescrub_noises.txt").write_text("Ann_2_2.png\nAnn_2/Ann_2_1.png\n")
     (finding,) = open_megaface(root).measure({"model": np.eye(14, dtype=np.float32)})
-    assert "1 people have one photo: it is a probe without a mate." in finding.notes
+    assert "People with one photo: 1; each is a probe without a mate." in finding.notes
     assert finding.numbers["results"]["model"]["rank_rates"][0]["probes"] == 12
 
 

@@ -43,7 +43,12 @@ def chart_plot(chart: Chart) -> str:
             if logarithmic:
                 scale("log")
                 axis.set_minor_formatter("")
-        if not chart.log_y:
+        if chart.log_y:
+            # A curve that is level would leave the axis without a length.
+            axes.set_ylim(min(axes.get_ylim()[0], 0.1) * 0.8, 1)
+        elif chart.x_kind == "plain":
+            axes.set_ylim(bottom=0)
+        else:
             axes.set_ylim(-0.02, 1.02)
         axes.yaxis.set_major_formatter(lambda share, _: percent(round(share, 9)))
         if chart.x_kind == "whole" and not chart.log_x:

@@ -19,6 +19,7 @@ tbody th { padding-top: 1rem; overflow-wrap: anywhere; }
 .plots { display: grid; gap: 1rem 2rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); }
 .plots figure, .pairs figure { margin: 0; }
+.plots figure { max-width: 36rem; }
 .plots img { width: 100%; height: auto; display: block; }
 .pairs { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); }
 .pairs figure { display: grid; grid-template-columns: 1fr 1fr; gap: .25rem .4rem;
