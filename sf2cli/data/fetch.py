@@ -90,6 +90,7 @@ class BatchFetcher:
                 collate_fn=_unchanged,
                 num_workers=workers,
                 persistent_workers=True,
+                worker_init_fn=_outlive_signals,
                 # Its own generator: the default one would draw from the training's random stream.
                 generator=torch.Generator(),
             )
@@ -128,6 +129,12 @@ def _started(loader: DataLoader[Any]) -> Iterator[Any]:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
     return answers
+
+
+def _outlive_signals(_: int) -> None:
+    """A terminal and SLURM signal every process, and a run that stops still has a step to take."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Requests:
