@@ -29,6 +29,7 @@ from sf2cli.training.backbone_state import gather_momentum, gather_weights, rest
 from sf2cli.training.engine import TrainingEngine
 
 _LATEST = "latest"
+_LOSS_SCALE = "loss_scale"
 
 
 class RunState(BaseModel):
@@ -55,7 +56,7 @@ def save_checkpoint(
     final = folder / f"step-{state.step:08d}"
     partial = folder / f".{final.name}-partial"
     weights = gather_weights(engine.deepspeed)
-    momentum = gather_momentum(engine.deepspeed)
+    momentum = {**gather_momentum(engine.deepspeed), _LOSS_SCALE: engine.loss_scale.state()}
     wrong = [name for name, value in weights.items() if not value.isfinite().all()]
     if wrong:
         raise Sf2Error(
@@ -145,7 +146,9 @@ def read_weights(checkpoint: Path) -> dict[str, Tensor]:
 
 def restore_optimizers_and_head(checkpoint: Path, engine: TrainingEngine) -> None:
     """Head, its momentum and the backbone's momentum into an engine of any world size."""
-    restore_momentum(engine.deepspeed, _read(checkpoint / "momentum.safetensors"))
+    momentum = _read(checkpoint / "momentum.safetensors")
+    engine.loss_scale.restore(momentum.pop(_LOSS_SCALE))
+    restore_momentum(engine.deepspeed, momentum)
     load_head(checkpoint / "head", engine.head, engine.head_optimizer)
 
 
