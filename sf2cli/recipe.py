@@ -55,18 +55,29 @@ class DataRecipe(Section):
 
 
 class BackboneRecipe(Section):
-    """Which network; names are those of `sf2cli.backbones.registry`."""
+    """Which network; names are those of `sf2cli.backbones.registry`.
+
+    `activation_checkpointing` keeps the input of each residual unit and computes the rest again in
+    the backward pass; `compile` runs the network through torch.compile.
+    """
 
     name: str
     embedding_size: int = Field(512, gt=0)
+    activation_checkpointing: bool = False
+    compile: bool = False
 
 
 class OptimizerRecipe(Section):
-    """Momentum SGD for backbone and head alike, as in the official recipes."""
+    """Momentum SGD for backbone and head alike, as in the official recipes.
+
+    An optimizer in ds.json takes the backbone. `max_skipped` is how many steps in a row fp16 may
+    leave out, its gradient not being finite, before the run ends.
+    """
 
     lr: float = Field(0.1, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
+    max_skipped: int = Field(30, gt=0)
 
 
 class ScheduleRecipe(Section):
@@ -110,7 +121,7 @@ class Recipe(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     seed: int = Field(0, ge=0)
     batch_size: int = Field(128, gt=0, description="over all ranks, one optimiser step")
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = True
     data: DataRecipe
     backbone: BackboneRecipe

@@ -112,7 +112,6 @@ class PackedSet:
         """The class id of sample `i`."""
         return self.row(i)[_LABEL]
 
-
     def key(self, i: int) -> str:
         """Sample `i`'s key in its tar."""
         return sample_key(i)

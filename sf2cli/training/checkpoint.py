@@ -38,6 +38,7 @@ from sf2cli.training.engine import TrainingEngine
 STATE = "state.json"
 BACKBONE, MOMENTUM, BUFFERS = (f"{n}.safetensors" for n in ("backbone", "momentum", "buffers"))
 VERSION: Literal[2] = 2
+_LOSS_SCALE = "loss_scale"
 
 
 class _Frozen(BaseModel):
@@ -109,7 +110,7 @@ def take_snapshot(
             f"checkpoint of step {step}: not saved, for {wrong[0]} is not finite",
             "Lower optimizer.lr or head.loss_weight; an earlier checkpoint goes on with --resume.",
         )
-    momentum = gather_momentum(engine.deepspeed)
+    momentum = {**gather_momentum(engine.deepspeed), _LOSS_SCALE: engine.loss_scale.state()}
     buffers = gather_buffers(engine.backbone)
     head = take_head(engine.head, engine.head_optimizer, identities, copy=copy)
     files = {}
@@ -247,6 +248,7 @@ def restore(checkpoint: Path, state: RunState, engine: TrainingEngine) -> None:
     except DamagedError as problem:
         failure = problem
     engine.head.ranks.raise_together(failure)
+    engine.loss_scale.restore(tensors[MOMENTUM].pop(_LOSS_SCALE))
     restore_momentum(engine.deepspeed, tensors[MOMENTUM])
     restore_buffers(engine.backbone, tensors[BUFFERS])
     load_head(checkpoint / "head", engine.head, engine.head_optimizer)

@@ -4,12 +4,16 @@ The head is not DeepSpeed's: an engine broadcasts rank 0's copy of every paramet
 would overwrite the shards. So the loss is differentiated in two halves. The head's half ends at
 the features and gives the head its gradients and the features theirs; the backbone's half gets
 those as the gradient of a surrogate, sum(features * gradient), whose derivative is the same.
-DeepSpeed's scaling and averaging then touch the backbone alone.
+DeepSpeed's averaging then touches the backbone alone.
+
+The head steps in its pass over the loss where nothing else has to be known first. With clipping,
+loss scaling or accumulation both halves keep their gradients, and step or skip together.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import warnings
@@ -22,10 +26,21 @@ from torch import Tensor, nn
 
 from sf2cli.backbones.registry import build_backbone
 from sf2cli.backbones.saved import Preprocessing, normalise
+from sf2cli.errors import Sf2Error
 from sf2cli.heads.optimizer import HeadSGD
 from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.sphereface2 import SphereFace2
+from sf2cli.heads.tiles import phase
 from sf2cli.recipe import Recipe
+from sf2cli.training.ds_config import for_deepspeed
+from sf2cli.training.forward import checkpoint_units, compile_forward, run_in
+from sf2cli.training.gradients import (
+    BackboneGradients,
+    GradientNorms,
+    head_gradient_norm,
+    scale_head_gradient,
+)
+from sf2cli.training.loss_scale import LossScale
 from sf2cli.training.world import World
 
 
@@ -66,11 +81,19 @@ def new_backbone(recipe: Recipe) -> nn.Module:
 class TrainingEngine:
     """Backbone, head and their optimisers; `step` takes one optimiser step.
 
+    Attributes:
+        loss_scale: 1 but for fp16, where it also counts the steps that were skipped.
+        gradient_norms: of the last step, before clipping; None where head and backbone step apart,
+            for then nobody has to know.
+
     Args:
         backbone: from `new_backbone`, or with the weights to go on from already loaded: ZeRO
             builds its partitions from what it is given.
         ds_config: from `fill_ds_config`.
         products: see `head_storage`.
+
+    Raises:
+        Sf2Error: DeepSpeed cannot build the optimizer that ds.json names.
     """
 
     def __init__(
@@ -82,21 +105,26 @@ class TrainingEngine:
         num_classes: int,
         products: torch.dtype | None = None,
     ) -> None:
-        self._channels_last = recipe.channels_last
+        self._recipe = recipe
         self._device = world.device
         self._preprocessing = Preprocessing.for_channels(recipe.data.channels)
         self._micro_batch: int = ds_config["train_micro_batch_size_per_gpu"]
         self._accumulation: int = ds_config["gradient_accumulation_steps"]
+        self._clipping: float = ds_config["gradient_clipping"]
+        fp16: bool = ds_config["fp16"]["enabled"]
+        self._together = fp16 or self._clipping > 0 or self._accumulation > 1
+        self._may_skip = fp16
         settings = recipe.optimizer
-        # Only the input is laid out channels_last: DeepSpeed broadcasts weights as bytes and
-        # refuses strided ones; convolutions follow their input.
-        optimizer = torch.optim.SGD(
-            [parameter for parameter in backbone.parameters() if parameter.requires_grad],
-            lr=settings.lr,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-        )
-        self.deepspeed = _initialize_deepspeed(backbone, optimizer, ds_config)
+        if recipe.backbone.activation_checkpointing:
+            checkpoint_units(backbone)
+        if recipe.backbone.compile:
+            compile_forward(backbone)
+        run_in(backbone, recipe.precision, world.device)
+        self.deepspeed = build_deepspeed(backbone, recipe, ds_config, world.device)
+        self._gradients = BackboneGradients(self.deepspeed) if self._together else None
+        self._base_rates = [group["lr"] for group in self.deepspeed.optimizer.param_groups]
+        self.loss_scale = LossScale(ds_config["fp16"])
+        self.gradient_norms: GradientNorms | None = None
         self.head = ShardedHead(
             num_classes,
             recipe.backbone.embedding_size,
@@ -119,16 +147,23 @@ class TrainingEngine:
 
     @property
     def skipped(self) -> bool:
-        """Whether DeepSpeed ever left the backbone as it was, its gradient not being finite.
+        """Whether a step was ever left out that no loss scale could have saved.
 
-        ZeRO 2 and 3 look for that; the head has then stepped without the backbone.
+        ZeRO does so where the backbone's gradient is not finite; the head may then have stepped
+        without the backbone.
         """
-        return bool(self.deepspeed.skipped_steps)
+        return not self._may_skip and bool(self.deepspeed.skipped_steps or self.loss_scale.skipped)
 
     def set_lr(self, lr: float) -> None:
-        """The learning rate of the next step, for backbone and head."""
-        for group in self.deepspeed.optimizer.param_groups:
-            group["lr"] = lr
+        """The head's learning rate of the next step.
+
+        The backbone's is the same, or where ds.json names its optimiser and a rate for it, in the
+        same proportion to that rate as `lr` to the recipe's.
+        """
+        share = lr / self._recipe.optimizer.lr
+        groups = self.deepspeed.optimizer.param_groups
+        for group, rate in zip(groups, self._base_rates, strict=True):
+            group["lr"] = rate * share
         self.head_optimizer.lr = lr
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -140,43 +175,95 @@ class TrainingEngine:
 
         Returns:
             The loss over the global batch, a scalar that is the same on every rank.
+
+        Raises:
+            Sf2Error: fp16 has left out `optimizer.max_skipped` steps in a row.
         """
         self.deepspeed.train()
         total = torch.zeros((), device=self._device)
-        pieces = zip(images.split(self._micro_batch), labels.split(self._micro_batch), strict=True)
-        for piece, ids in pieces:
-            features = self.deepspeed(self._prepare(piece))
-            loss = self._head_half(features, ids.to(self._device))
+        images, labels = images.to(self._device, non_blocking=True), labels.to(self._device)
+        pieces = list(
+            zip(images.split(self._micro_batch), labels.split(self._micro_batch), strict=True)
+        )
+        for left, (piece, ids) in zip(reversed(range(len(pieces))), pieces, strict=True):
+            with phase("forward"):
+                features = self.deepspeed(self._prepare(piece))
+            loss = self._head_half(features, ids)
             total += loss.detach().to(total.dtype)
-            self.deepspeed.step()
-        if self._accumulation > 1:
-            self.head_optimizer.step()
-            self.head_optimizer.zero_grad()
+            with phase("optimizer"):
+                if self._gradients is None or left:
+                    self.deepspeed.step()
+                else:
+                    self._step_together(self._gradients)
         return total
 
     def _head_half(self, features: Tensor, labels: Tensor) -> Tensor:
         cut = features.detach().float().requires_grad_()
         loss: Tensor
-        if self._accumulation > 1:
-            loss = self.head(cut, labels) / self._accumulation
-        else:
-            loss = self.head_optimizer.one_pass(cut, labels)
-        loss.backward()
+        with phase("head"):
+            if self._together:
+                loss = self.head(cut, labels) / self._accumulation
+            else:
+                loss = self.head_optimizer.one_pass(cut, labels)
+            loss.backward()
         assert cut.grad is not None
-        surrogate = (features.float() * cut.grad).sum()
-        # The head's half already carries 1/accumulation.
-        self.deepspeed.backward(surrogate, scale_wrt_gas=False)
+        with phase("backward"):
+            # The head's half already carries 1/accumulation.
+            surrogate = (features.float() * cut.grad.mul_(self.loss_scale.value)).sum()
+            self.deepspeed.backward(surrogate, scale_wrt_gas=False)
         return loss
 
+    def _step_together(self, backbone: BackboneGradients) -> None:
+        """Step or skip, head and backbone alike; every rank decides the same."""
+        scale = self.loss_scale.value
+        norms = GradientNorms(backbone.norm() / scale, head_gradient_norm(self.head))
+        self.gradient_norms = norms
+        finite = math.isfinite(norms.total)
+        self.loss_scale.update(finite)
+        if finite:
+            factor = 1.0
+            if self._clipping:
+                # torch.nn.utils.clip_grad_norm_ adds the same 1e-6.
+                factor = min(1.0, self._clipping / (norms.total + 1e-6))
+            backbone.step(factor / scale)
+            scale_head_gradient(self.head, factor)
+            self.head_optimizer.step()
+        else:
+            backbone.drop()
+        self.head_optimizer.zero_grad()
+        in_a_row = self.loss_scale.skipped_in_a_row
+        if self._may_skip and in_a_row >= self._recipe.optimizer.max_skipped:
+            parts = [part for part in norms._fields if not math.isfinite(getattr(norms, part))]
+            raise Sf2Error(
+                f"fp16 has skipped {in_a_row} steps in a row: the gradient of the"
+                f" {' and the '.join(parts)} is not finite, with a loss scale of {scale:g} in the"
+                " last of them",
+                "Lower optimizer.lr, lengthen the warm-up, or take precision bf16; a higher"
+                " fp16.initial_scale_power needs a higher optimizer.max_skipped.",
+            )
+
     def _prepare(self, images: Tensor) -> Tensor:
-        layout = torch.channels_last if self._channels_last else torch.contiguous_format
-        floats = normalise(images.to(self._device, non_blocking=True), self._preprocessing)
-        return floats.contiguous(memory_format=layout)
+        layout = torch.channels_last if self._recipe.channels_last else torch.contiguous_format
+        return normalise(images, self._preprocessing).contiguous(memory_format=layout)
 
 
-def _initialize_deepspeed(
-    backbone: nn.Module, optimizer: torch.optim.Optimizer, ds_config: dict[str, Any]
+def build_deepspeed(
+    backbone: nn.Module, recipe: Recipe, ds_config: dict[str, Any], device: torch.device
 ) -> Any:
+    """A DeepSpeed engine with ds.json's optimiser, or else the recipe's SGD.
+
+    Raises:
+        Sf2Error: DeepSpeed cannot build the optimiser.
+    """
+    config = for_deepspeed(ds_config, cuda=device.type == "cuda")
+    trainable = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
+    settings = recipe.optimizer
+    sgd = torch.optim.SGD(
+        trainable,
+        lr=settings.lr,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
     with quiet_deepspeed():
         import deepspeed
 
@@ -190,7 +277,21 @@ def _initialize_deepspeed(
             # Its shared-memory collectives are compiled on first use and fault without AVX-512;
             # gloo carries the little a backbone needs. DeepSpeed keeps edits to this table.
             deepspeed.ops.__compatible_ops__ = {}
-        engine, *_ = deepspeed.initialize(model=backbone, optimizer=optimizer, config=ds_config)
+        try:
+            engine, *_ = deepspeed.initialize(
+                model=backbone,
+                model_parameters=trainable,
+                optimizer=None if "optimizer" in config else sgd,
+                config=config,
+            )
+        except (TypeError, ValueError, AttributeError, ImportError) as failure:
+            if "optimizer" not in config:
+                raise
+            raise Sf2Error(
+                f"optimizer in ds.json: DeepSpeed cannot build {config['optimizer']['type']} with"
+                f" {config['optimizer']['params']} here"
+                f" ({' '.join(str(failure).split())[:300]})"
+            ) from failure
     return engine
 
 

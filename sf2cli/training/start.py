@@ -104,14 +104,20 @@ def _lost(place: Place | None, failure: RuntimeError) -> Sf2Error:
 
 
 def _check_negatives(recipe: Recipe, filled: dict[str, Any]) -> None:
-    accumulation = filled["gradient_accumulation_steps"]
-    if recipe.head.negatives not in ("all", 1) and accumulation > 1:
-        raise Sf2Error(
-            f"head.negatives is {recipe.head.negatives} in the recipe and"
-            f" gradient_accumulation_steps is {accumulation} in ds.json: a sample of negatives"
-            " holds for one pass",
-            "Say negatives: all in the recipe, or gradient_accumulation_steps 1 in ds.json.",
-        )
+    accumulation, clipping = filled["gradient_accumulation_steps"], filled["gradient_clipping"]
+    if recipe.head.negatives in ("all", 1):
+        return
+    for found, wanted in (
+        (f"gradient_accumulation_steps is {accumulation} in ds.json", accumulation > 1),
+        (f"gradient_clipping is {clipping} in ds.json", clipping > 0),
+        ("precision is fp16", recipe.precision == "fp16"),
+    ):
+        if wanted:
+            raise Sf2Error(
+                f"head.negatives is {recipe.head.negatives} in the recipe and {found}: a sample of"
+                " negatives is stepped in the pass that draws it",
+                "Say negatives: all in the recipe, or go without the other.",
+            )
 
 
 def _open_set(recipe: Recipe) -> PackedSet:

@@ -31,10 +31,11 @@ def place(tmp_path_factory):
     (folder / "text.json").write_text("{")
     (folder / "list.json").write_text("[]")
     refused = {
-        "optimizer": {"optimizer": {"type": "Adam"}},
+        "optimizer": {"optimizer": {"type": "OneBitAdam"}},
         "fp16": {"fp16": {"enabled": True}},
-        "gradient_clipping": {"gradient_clipping": 1.0},
-        "offload_optimizer": {"zero_optimization": {"stage": 2, "offload_optimizer": {}}},
+        "clipping": {"gradient_clipping": 1.0},
+        "profiler": {"flops_profiler": {"enabled": True}},
+        "offload_param": {"zero_optimization": {"stage": 3, "offload_param": {"device": "cpu"}}},
         "unknown": {"colour": "red"},
         "bucket": {"zero_optimization": {"stage": 2, "reduce_bucket_size": "big"}},
         "communication": {"communication_data_type": "fp8"},
@@ -76,20 +77,18 @@ def place(tmp_path_factory):
         (["recipe.yaml", "--deepspeed", "none.json"], ["--deepspeed none.json: no such file"]),
         (["recipe.yaml", "--deepspeed", "text.json"], ["--deepspeed text.json: not JSON"]),
         (["recipe.yaml", "--deepspeed", "list.json"], ["expected an object, found list"]),
+        (["recipe.yaml", "--deepspeed", "optimizer.json"], ["optimizer.type", "'OneBitAdam'"]),
+        (["recipe.yaml", "--deepspeed", "fp16.json"], ["fp16.enabled", "precision is fp32"]),
+        (["recipe.yaml", "--deepspeed", "profiler.json"], ["flops_profiler: sf2 cannot honour"]),
+        (["recipe.yaml", "--deepspeed", "offload_param.json"], [".offload_param: sf2 cannot"]),
         (
-            ["recipe.yaml", "--deepspeed", "optimizer.json"],
-            ["optimizer: sf2 cannot", "`optimizer`"],
-        ),
-        (["recipe.yaml", "--deepspeed", "fp16.json"], ["fp16: sf2 cannot", "use bf16"]),
-        (
-            ["recipe.yaml", "--deepspeed", "gradient_clipping.json"],
-            ["gradient_clipping: sf2 cannot"],
+            ["recipe.yaml", "--deepspeed", "clipping.json", "--set", "head.negatives=0.5"],
+            ["head.negatives is 0.5", "gradient_clipping is 1.0"],
         ),
         (
-            ["recipe.yaml", "--deepspeed", "offload_optimizer.json"],
-            [".offload_optimizer: sf2 cannot"],
+            ["recipe.yaml", "--deepspeed", "unknown.json"],
+            ["colour: not a setting of DeepSpeed", "Remove it"],
         ),
-        (["recipe.yaml", "--deepspeed", "unknown.json"], ["colour: sf2 cannot", "Remove it"]),
         (["--nproc", "3"], [f"batch_size {BATCH} of the recipe does not divide by 3 ranks"]),
         (
             [

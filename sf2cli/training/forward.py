@@ -1,0 +1,71 @@
+"""How a backbone's forward pass is run: its precision, compiled or not, what it keeps.
+
+A module's `forward` is replaced, the module is not: names and shapes of its state stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def run_in(module: nn.Module, precision: str, device: torch.device) -> None:
+    """Autocast `module`: weights stay float32, convolutions and products run in `precision`.
+
+    It is not DeepSpeed's autocast, which knows bf16's needs only: its fp16 would scale and skip on
+    each rank by itself, without the head.
+    """
+    if precision in _DTYPES:
+        cast = torch.autocast(device.type, _DTYPES[precision])
+        module.forward = cast(module.forward)
+
+
+def compile_forward(module: nn.Module) -> None:
+    """Run `module` through torch.compile, which starts at the first step."""
+    module.forward = torch.compile(module.forward)
+
+
+def checkpoint_units(module: nn.Module) -> None:
+    """Keep only the inputs of `module`'s residual units and compute the rest again in backward.
+
+    A unit is a child of an nn.Sequential or nn.ModuleList that has children of its own.
+    """
+    for child in module.children():
+        if isinstance(module, (nn.Sequential, nn.ModuleList)) and next(child.children(), None):
+            child.forward = partial(
+                checkpoint,
+                child.forward,
+                use_reentrant=False,
+                context_fn=partial(_contexts, child),
+            )
+        else:
+            checkpoint_units(child)
+
+
+def _contexts(unit: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), _statistics_kept(unit)
+
+
+@contextmanager
+def _statistics_kept(unit: nn.Module) -> Iterator[None]:
+    """Compute again without changing BatchNorm's running statistics, which have seen this batch."""
+    norms = [m for m in unit.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        # Autograd keeps the statistics as well, so they have to be passed to the operator.
+        norm.momentum = 0.0
+        norm.num_batches_tracked = None
+    try:
+        yield
+    finally:
+        for norm, momentum, seen in kept:
+            norm.momentum = momentum
+            norm.num_batches_tracked = seen
