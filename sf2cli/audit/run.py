@@ -64,6 +64,12 @@ def audit(
     owners, groups = packed.labels, list[list[int]]()
     by_looks: list[Finding] = []
     threshold = one_person_from
+    if model and seen.unreadable:
+        raise Sf2Error(
+            f"--model {model}: it cannot look at {len(seen.unreadable)} images that cannot be read,"
+            f" first {packed.source(min(seen.unreadable))}",
+            "Audit without --model, pack the set anew with that drop.txt, then ask the model.",
+        )
     if model:
         # Only here: the model needs torch.
         from sf2cli.audit.people import looks, not_themselves, one_person, threshold_of

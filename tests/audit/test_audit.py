@@ -116,6 +116,8 @@ def test_an_unreadable_image_is_listed(photos, here):
     found = audit("--out", "found")
     assert [one["image"] for one in found["unreadable"]] == [packed.source(7)]
     assert packed.source(7) in lines(here / "found" / "drop.txt")
+    shown = sf2("audit", "sets/faces", "--model", "run")
+    assert (shown.exit_code, "it cannot look at 1 images" in shown.stderr) == (1, True)
     assert all(packed.source(7) not in one["images"] for one in found["near_across"])
 
 
