@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.distributed as dist
 from torch import nn
 
@@ -23,6 +24,8 @@ class ClassShard(nn.Module):
     """
 
     weight: nn.Parameter
+    bias: nn.Parameter | None
+    products: torch.dtype
 
     def __init__(
         self, num_classes: int, embedding_size: int, group: dist.ProcessGroup | None

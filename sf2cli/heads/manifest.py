@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sf2cli.errors import DamagedError
 from sf2cli.heads.shard_file import BLOCK_ROWS, RowLayout
+from sf2cli.heads.softmax import MarginSoftmax
 from sf2cli.heads.sphereface2 import SphereFace2
+
+# In this order: a softmax cannot be read from SphereFace2's fields.
+Loss = Annotated[MarginSoftmax | SphereFace2, Field(union_mode="left_to_right")]
 
 MANIFEST = "head.json"
 VERSION: Literal[2] = 2
@@ -32,7 +36,7 @@ class RowFile(_Frozen):
 
 
 class OptimizerSettings(_Frozen):
-    """What HeadSGD ran with when the head was saved."""
+    """What the optimiser ran with when the head was saved."""
 
     lr: float
     momentum: float
@@ -41,7 +45,11 @@ class OptimizerSettings(_Frozen):
 
 
 class HeadManifest(_Frozen):
-    """The content of head.json. `identities` holds the name of every class id, or None."""
+    """The content of head.json.
+
+    `bias` and its momentum are SphereFace2's, `norms` (see `ShardedSoftmaxHead`) a softmax's.
+    `identities` holds the name of every class id, or None.
+    """
 
     format: Literal["sf2-head"] = "sf2-head"
     version: Literal[2] = VERSION
@@ -50,9 +58,10 @@ class HeadManifest(_Frozen):
     dtype: Literal["float32", "bfloat16", "float64"]
     block_rows: Literal[16384] = 16384
     files: list[RowFile]
-    bias: float
-    bias_momentum: float
-    loss: SphereFace2
+    bias: float | None
+    bias_momentum: float | None
+    norms: tuple[float, float] | None
+    loss: Loss
     optimizer: OptimizerSettings
     identities: list[str] | None
 

@@ -84,6 +84,8 @@ class ShardedHead(ClassShard):
         ValueError: a value out of range.
     """
 
+    bias: nn.Parameter
+
     def __init__(
         self,
         num_classes: int,

@@ -48,6 +48,10 @@ class ShardedSoftmaxHead(ClassShard):
     blocks of 1,024 rows; vectors of n and of the shard. On the CPU the first three stay allocated
     from step to step.
 
+    Attributes:
+        draw: with the seed decides which classes are sampled; `SoftmaxSGD` counts it up.
+        norms: [2], mean and standard deviation of the features' lengths, for adaface alone.
+
     Args:
         num_classes: K, over all ranks.
         embedding_size: d.
@@ -86,9 +90,11 @@ class ShardedSoftmaxHead(ClassShard):
         shard = torch.empty(self.rows, embedding_size, device=device, dtype=dtype)
         initialize_rows_(shard, self.start, seed)
         self.weight = nn.Parameter(shard.mul_(INITIAL_STD * math.sqrt(embedding_size)))
-        self._generator = torch.Generator(device).manual_seed(derived_seed(seed, self.ranks.rank))
+        self.register_parameter("bias", None)
+        self.products = dtype
+        self.seed = seed
+        self.draw = 0
         self._scratch = Scratch()
-        # Mean and standard deviation of the features' lengths, for adaface alone.
         self.norms = torch.tensor([_NORM_MEAN, _NORM_STD], device=device, dtype=dtype)
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
@@ -161,7 +167,10 @@ class ShardedSoftmaxHead(ClassShard):
         shard = len(self.weight)
         positives = positives.unique()
         size = max(len(positives), round(self.sample_rate * shard))
-        priority = torch.rand(shard, generator=self._generator, device=self.weight.device)
+        device = self.weight.device
+        seed = derived_seed(self.seed, self.ranks.rank, self.draw)
+        generator = torch.Generator(device).manual_seed(seed)
+        priority = torch.rand(shard, generator=generator, device=device)
         priority[positives] = 2
         return priority.topk(size, sorted=False).indices.sort().values
 

@@ -61,6 +61,7 @@ class SoftmaxSGD:
         if grad is None:
             return
         self.steps += 1
+        self._head.draw = self.steps
         if not grad.is_sparse:
             self._update(weight, grad, self.weight_momentum)
             return

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -30,6 +30,11 @@ from sf2cli.heads.optimizer import HeadSGD
 from sf2cli.heads.ranks import Ranks
 from sf2cli.heads.shard_file import read_rows, write_rows
 from sf2cli.heads.sharded import ShardedHead
+from sf2cli.heads.sharded_softmax import ShardedSoftmaxHead
+from sf2cli.heads.softmax_optimizer import SoftmaxSGD
+
+Head = ShardedHead | ShardedSoftmaxHead
+HeadOptimizer = HeadSGD | SoftmaxSGD
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class _Outcome(NamedTuple):
 
 
 def take_head(
-    head: ShardedHead, optimizer: HeadSGD, identities: list[str] | None = None, *, copy: bool
+    head: Head, optimizer: HeadOptimizer, identities: list[str] | None = None, *, copy: bool
 ) -> HeadSnapshot:
     """The head as it stands.
 
@@ -72,8 +77,7 @@ def take_head(
         embedding_size=head.embedding_size,
         dtype=str(head.weight.dtype).removeprefix("torch."),
         files=[],
-        bias=head.bias.item(),
-        bias_momentum=optimizer.bias_momentum.item(),
+        **_scalars(head, optimizer),
         loss=head.hp,
         optimizer=OptimizerSettings(
             lr=optimizer.lr,
@@ -119,7 +123,7 @@ def write_head(folder: Path, snapshot: HeadSnapshot, ranks: Ranks) -> int:
 
 
 def save_head(
-    folder: Path, head: ShardedHead, optimizer: HeadSGD, identities: list[str] | None = None
+    folder: Path, head: Head, optimizer: HeadOptimizer, identities: list[str] | None = None
 ) -> int:
     """`take_head` without a copy and `write_head`, over the head's ranks."""
     return write_head(folder, take_head(head, optimizer, identities, copy=False), head.ranks)
@@ -137,14 +141,14 @@ def _write_rows(folder: Path, snapshot: HeadSnapshot) -> _Outcome:
     return _Outcome(RowFile(start=start, stop=stop, file=path.name, sha256=hashes), None)
 
 
-def _row_tensors(head: ShardedHead, optimizer: HeadSGD | None) -> dict[str, Tensor]:
+def _row_tensors(head: Head, optimizer: HeadOptimizer | None) -> dict[str, Tensor]:
     tensors = {"weight": head.weight.data}
     if optimizer is not None and optimizer.weight_momentum is not None:
         tensors["momentum"] = optimizer.weight_momentum
     return tensors
 
 
-def load_head(folder: Path, head: ShardedHead, optimizer: HeadSGD | None = None) -> HeadManifest:
+def load_head(folder: Path, head: Head, optimizer: HeadOptimizer | None = None) -> HeadManifest:
     """Fill head, and momentum where an optimizer is given, on any number of ranks; collective.
 
     Each rank reads and checks the blocks of rows it needs, once. Settings of `head` and
@@ -166,14 +170,34 @@ def load_head(folder: Path, head: ShardedHead, optimizer: HeadSGD | None = None)
         failure = error
     head.ranks.raise_together(failure)
     assert manifest is not None
-    head.bias.data.fill_(manifest.bias)
-    if optimizer is not None:
-        optimizer.bias_momentum.fill_(manifest.bias_momentum)
-        optimizer.steps = manifest.optimizer.steps
+    _fill_scalars(head, optimizer, manifest)
     return manifest
 
 
-def _check_sizes(path: Path, manifest: HeadManifest, head: ShardedHead) -> None:
+def _scalars(head: Head, optimizer: HeadOptimizer) -> dict[str, Any]:
+    if isinstance(head, ShardedHead):
+        assert isinstance(optimizer, HeadSGD)
+        momentum = optimizer.bias_momentum.item()
+        return {"bias": head.bias.item(), "bias_momentum": momentum, "norms": None}
+    return {"bias": None, "bias_momentum": None, "norms": tuple(head.norms.tolist())}
+
+
+def _fill_scalars(head: Head, optimizer: HeadOptimizer | None, manifest: HeadManifest) -> None:
+    if optimizer is not None:
+        optimizer.steps = manifest.optimizer.steps
+    if isinstance(head, ShardedHead):
+        assert manifest.bias is not None
+        head.bias.data.fill_(manifest.bias)
+        if isinstance(optimizer, HeadSGD):
+            assert manifest.bias_momentum is not None
+            optimizer.bias_momentum.fill_(manifest.bias_momentum)
+        return
+    assert manifest.norms is not None
+    head.norms.copy_(head.norms.new_tensor(manifest.norms))
+    head.draw = manifest.optimizer.steps
+
+
+def _check_sizes(path: Path, manifest: HeadManifest, head: Head) -> None:
     for name in ("num_classes", "embedding_size"):
         saved, wanted = getattr(manifest, name), getattr(head, name)
         if saved != wanted:
@@ -181,9 +205,15 @@ def _check_sizes(path: Path, manifest: HeadManifest, head: ShardedHead) -> None:
                 f"{path}: {name} is {saved}, this run's head has {wanted}",
                 "Use the training set and the recipe that the head was saved with.",
             )
+    saved_loss, wanted_loss = (type(loss).__name__ for loss in (manifest.loss, head.hp))
+    if saved_loss != wanted_loss:
+        raise DamagedError(
+            f"{path}: its loss is {saved_loss}, this run's is {wanted_loss}",
+            "Use the recipe that the head was saved with.",
+        )
 
 
-def _check_momentum(path: Path, manifest: HeadManifest, optimizer: HeadSGD | None) -> None:
+def _check_momentum(path: Path, manifest: HeadManifest, optimizer: HeadOptimizer | None) -> None:
     wanted = optimizer is not None and optimizer.weight_momentum is not None
     if wanted and not manifest.optimizer.momentum:
         raise Sf2Error(
@@ -193,7 +223,7 @@ def _check_momentum(path: Path, manifest: HeadManifest, optimizer: HeadSGD | Non
 
 
 def _load_rows(
-    folder: Path, manifest: HeadManifest, head: ShardedHead, optimizer: HeadSGD | None
+    folder: Path, manifest: HeadManifest, head: Head, optimizer: HeadOptimizer | None
 ) -> None:
     tensors = _row_tensors(head, optimizer)
     for entry in manifest.files:

@@ -28,7 +28,8 @@ def main(folder: Path) -> None:
         Path(task["deepspeed"]),
         nproc=None,
         out=run,
-        resume=(run / "checkpoints" / "latest").exists(),
+        resume=run.exists(),
+        accept_changed_shards=False,
         overrides=tuple(f"{field}={json.dumps(v)}" for field, v in task["settings"].items()),
         argv=sys.argv[1:],
     )

@@ -27,9 +27,6 @@ from torch import Tensor, nn
 from sf2cli.backbones.registry import build_backbone
 from sf2cli.backbones.saved import Preprocessing, normalise
 from sf2cli.errors import Sf2Error
-from sf2cli.heads.optimizer import HeadSGD
-from sf2cli.heads.sharded import ShardedHead
-from sf2cli.heads.sphereface2 import SphereFace2
 from sf2cli.heads.tiles import phase
 from sf2cli.recipe import Recipe
 from sf2cli.training.ds_config import for_deepspeed
@@ -40,26 +37,9 @@ from sf2cli.training.gradients import (
     head_gradient_norm,
     scale_head_gradient,
 )
+from sf2cli.training.head import HeadSchedule, build_head
 from sf2cli.training.loss_scale import LossScale
 from sf2cli.training.world import World
-
-
-def head_settings(recipe: Recipe) -> SphereFace2:
-    """The recipe's head section as the head's own settings."""
-    values = recipe.head.model_dump(exclude={"loss", "storage", "negatives"})
-    return SphereFace2(**values)
-
-
-def head_storage(recipe: Recipe, products: torch.dtype | None = None) -> dict[str, Any]:
-    """How the recipe's head is kept and computed, as arguments of `ShardedHead`.
-
-    Args:
-        products: what a run that goes on measured as the fastest when it began.
-    """
-    dtype = torch.bfloat16 if recipe.head.storage == "bf16" else torch.float32
-    chosen = products or (torch.float32 if recipe.precision == "fp32" else "fastest")
-    negatives = 1.0 if recipe.head.negatives == "all" else recipe.head.negatives
-    return {"dtype": dtype, "products": chosen, "negatives": negatives}
 
 
 def new_backbone(recipe: Recipe) -> nn.Module:
@@ -90,7 +70,7 @@ class TrainingEngine:
         backbone: from `new_backbone`, or with the weights to go on from already loaded: ZeRO
             builds its partitions from what it is given.
         ds_config: from `fill_ds_config`.
-        products: see `head_storage`.
+        products: see `head.build_head`.
 
     Raises:
         Sf2Error: DeepSpeed cannot build the optimizer that ds.json names.
@@ -114,7 +94,6 @@ class TrainingEngine:
         fp16: bool = ds_config["fp16"]["enabled"]
         self._together = fp16 or self._clipping > 0 or self._accumulation > 1
         self._may_skip = fp16
-        settings = recipe.optimizer
         if recipe.backbone.activation_checkpointing:
             checkpoint_units(backbone)
         if recipe.backbone.compile:
@@ -125,20 +104,8 @@ class TrainingEngine:
         self._base_rates = [group["lr"] for group in self.deepspeed.optimizer.param_groups]
         self.loss_scale = LossScale(ds_config["fp16"])
         self.gradient_norms: GradientNorms | None = None
-        self.head = ShardedHead(
-            num_classes,
-            recipe.backbone.embedding_size,
-            head_settings(recipe),
-            device=world.device,
-            **head_storage(recipe, products),
-            seed=recipe.seed,
-        )
-        self.head_optimizer = HeadSGD(
-            self.head,
-            lr=settings.lr,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-        )
+        self.head, self.head_optimizer = build_head(recipe, num_classes, world.device, products)
+        self._schedule = HeadSchedule(recipe)
 
     @property
     def backbone(self) -> nn.Module:
@@ -154,8 +121,9 @@ class TrainingEngine:
         """
         return not self._may_skip and bool(self.deepspeed.skipped_steps or self.loss_scale.skipped)
 
-    def set_lr(self, lr: float) -> None:
-        """The head's learning rate of the next step.
+    def prepare(self, lr: float, progress: float) -> None:
+        """What the next step is taken with: the head's learning rate, and its loss at `progress`,
+        the share of the run's steps already taken.
 
         The backbone's is the same, or where ds.json names its optimiser and a rate for it, in the
         same proportion to that rate as `lr` to the recipe's.
@@ -165,6 +133,7 @@ class TrainingEngine:
         for group, rate in zip(groups, self._base_rates, strict=True):
             group["lr"] = rate * share
         self.head_optimizer.lr = lr
+        self._schedule.apply(self.head, progress)
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """One optimiser step on this rank's part of the batch.

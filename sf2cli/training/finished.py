@@ -8,12 +8,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sf2cli.backbones.saved import save_model
-from sf2cli.heads.sharded import ShardedHead
+from sf2cli.heads.state import Head
 from sf2cli.training.restore import Settings
 
 
 def write_model(
-    folder: Path, weights: dict[str, Tensor], head: ShardedHead, settings: Settings, steps: int
+    folder: Path, weights: dict[str, Tensor], head: Head, settings: Settings, steps: int
 ) -> None:
     """Write the backbone's `weights` as a model; the first rank's.
 
@@ -32,7 +32,7 @@ def write_model(
         },
         head={
             **recipe.head.model_dump(by_alias=True),
-            "bias": head.bias.item(),
+            **({} if head.bias is None else {"bias": head.bias.item()}),
             "num_classes": head.num_classes,
         },
         training={

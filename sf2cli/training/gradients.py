@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sf2cli.heads.sharded import ShardedHead
+from sf2cli.heads.class_shard import ClassShard
 
 _ROWS = 65536
 
@@ -83,22 +83,24 @@ class BackboneGradients:
 
 
 @torch.no_grad()
-def head_gradient_norm(head: ShardedHead) -> float:
+def head_gradient_norm(head: ClassShard) -> float:
     """The L2 norm of a head's gradient over all ranks, the bias's included; collective."""
     assert head.weight.grad is not None
-    assert head.bias.grad is not None
     squares = torch.zeros((), dtype=torch.float64, device=head.weight.device)
     # In pieces: the norm of a whole bfloat16 shard would be taken on a float32 copy of it.
     for rows in head.weight.grad.split(_ROWS):
         squares += _square(rows)
-    return math.sqrt(float(head.ranks.sum_(squares) + _square(head.bias.grad)))
+    head.ranks.sum_(squares)
+    if head.bias is not None and head.bias.grad is not None:
+        squares += _square(head.bias.grad)
+    return math.sqrt(float(squares))
 
 
 @torch.no_grad()
-def scale_head_gradient(head: ShardedHead, factor: float) -> None:
+def scale_head_gradient(head: ClassShard, factor: float) -> None:
     """Multiply a head's gradient by `factor`, in place."""
     if factor != 1:
-        for parameter in (head.weight, head.bias):
+        for parameter in head.parameters():
             assert parameter.grad is not None
             parameter.grad.mul_(factor)
 

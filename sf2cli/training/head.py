@@ -6,16 +6,14 @@ import torch
 
 from sf2cli.head_recipe import SoftmaxRecipe, SphereFace2Recipe, UnifiedRecipe
 from sf2cli.heads.curriculum import Curriculum
-from sf2cli.heads.optimizer import BiasRule, HeadSGD
+from sf2cli.heads.optimizer import HeadSGD
 from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.sharded_softmax import ShardedSoftmaxHead
 from sf2cli.heads.softmax import MarginSoftmax
 from sf2cli.heads.softmax_optimizer import SoftmaxSGD
 from sf2cli.heads.sphereface2 import SphereFace2
+from sf2cli.heads.state import Head, HeadOptimizer
 from sf2cli.recipe import Recipe
-
-Head = ShardedHead | ShardedSoftmaxHead
-HeadOptimizer = HeadSGD | SoftmaxSGD
 
 
 def head_settings(recipe: Recipe) -> SphereFace2 | MarginSoftmax:
@@ -42,36 +40,35 @@ def head_settings(recipe: Recipe) -> SphereFace2 | MarginSoftmax:
 
 
 def build_head(
-    recipe: Recipe, num_classes: int, device: torch.device
+    recipe: Recipe, num_classes: int, device: torch.device, products: torch.dtype | None = None
 ) -> tuple[Head, HeadOptimizer]:
-    """This rank's part of the head, over all ranks, and its optimiser."""
-    hp, settings = head_settings(recipe), recipe.optimizer
+    """This rank's part of the head, over all ranks, and its optimiser.
+
+    Args:
+        products: what a run that goes on measured as the fastest when it began.
+    """
+    said, size = recipe.head, recipe.backbone.embedding_size
+    settings = recipe.optimizer
     sgd = (settings.lr, settings.momentum, settings.weight_decay)
-    if isinstance(hp, MarginSoftmax):
-        assert isinstance(recipe.head, SoftmaxRecipe)
+    hp = head_settings(recipe)
+    if isinstance(said, SoftmaxRecipe):
+        assert isinstance(hp, MarginSoftmax)
         softmax = ShardedSoftmaxHead(
-            num_classes,
-            recipe.backbone.embedding_size,
-            hp,
-            device=device,
-            seed=recipe.seed,
-            sample_rate=recipe.head.sample_rate,
+            num_classes, size, hp, device=device, seed=recipe.seed, sample_rate=said.sample_rate
         )
         return softmax, SoftmaxSGD(softmax, *sgd)
-    assert not isinstance(recipe.head, SoftmaxRecipe)
-    bias: BiasRule = "learned"
-    if isinstance(recipe.head, SphereFace2Recipe):
-        bias = recipe.head.bias
+    assert isinstance(hp, SphereFace2)
     head = ShardedHead(
         num_classes,
-        recipe.backbone.embedding_size,
-        HeadSchedule(recipe).loss(hp, 0.0),
+        size,
+        HeadSchedule(recipe).loss(0.0),
         device=device,
-        dtype=torch.bfloat16 if recipe.head.storage == "bf16" else torch.float32,
-        products=torch.float32 if recipe.precision == "fp32" else "fastest",
-        negatives=1.0 if recipe.head.negatives == "all" else recipe.head.negatives,
+        dtype=torch.bfloat16 if said.storage == "bf16" else torch.float32,
+        products=products or (torch.float32 if recipe.precision == "fp32" else "fastest"),
+        negatives=1.0 if said.negatives == "all" else said.negatives,
         seed=recipe.seed,
     )
+    bias = said.bias if isinstance(said, SphereFace2Recipe) else "learned"
     return head, HeadSGD(head, *sgd, bias=bias)
 
 
@@ -81,16 +78,18 @@ class HeadSchedule:
     def __init__(self, recipe: Recipe) -> None:
         said = recipe.head if isinstance(recipe.head, SphereFace2Recipe) else None
         grows = said.curriculum if said else None
+        self._hp = head_settings(recipe)
         self._curriculum = Curriculum(**grows.model_dump()) if grows else Curriculum()
         self._filter = said.filter if said else None
 
-    def loss(self, hp: SphereFace2, progress: float) -> SphereFace2:
-        """The loss `hp` as it is at `progress`, the share of the steps already taken."""
-        return self._curriculum.at(hp, progress)
+    def loss(self, progress: float) -> SphereFace2:
+        """The loss at `progress`, the share of the run's steps already taken."""
+        assert isinstance(self._hp, SphereFace2)
+        return self._curriculum.at(self._hp, progress)
 
-    def apply(self, head: Head, hp: SphereFace2 | MarginSoftmax, progress: float) -> None:
+    def apply(self, head: Head, progress: float) -> None:
         """Make `head` ready for the next step."""
-        if isinstance(head, ShardedHead) and isinstance(hp, SphereFace2):
-            head.hp = self.loss(hp, progress)
-            filters = self._filter is not None and progress >= self._filter.after
-            head.reject_below = self._filter.below if self._filter and filters else 0.0
+        if isinstance(head, ShardedHead):
+            head.hp = self.loss(progress)
+            if self._filter is not None and progress >= self._filter.after:
+                head.reject_below = self._filter.below

@@ -23,7 +23,8 @@ from sf2cli.data.packed import PackedSet
 from sf2cli.errors import Sf2Error
 from sf2cli.files import file_sha256
 from sf2cli.heads.initial import derived_seed
-from sf2cli.heads.sharded import ShardedHead
+from sf2cli.heads.sharded_softmax import ShardedSoftmaxHead
+from sf2cli.heads.state import Head
 from sf2cli.recipe import Recipe
 from sf2cli.training.backbone_state import gather_weights
 from sf2cli.training.engine import TrainingEngine
@@ -202,7 +203,7 @@ class Run:
         images, labels = next(batches)
         waited = time.perf_counter() - began
         lr = self.recipe.optimizer.lr * lr_factor(self.recipe.schedule, number - 1, total)
-        engine.set_lr(lr)
+        engine.prepare(lr, (number - 1) / total)
         loss = engine.step(images, labels).item()
         return Step(number, loss, lr, time.perf_counter() - began, waited)
 
@@ -212,7 +213,7 @@ class Run:
             "lr": step.lr,
             "images_per_s": self.recipe.batch_size / step.seconds,
             "data_wait": step.waited / step.seconds,
-            "bias": engine.head.bias.item(),
+            **({} if engine.head.bias is None else {"bias": engine.head.bias.item()}),
         }
 
     def _finish(
@@ -236,8 +237,11 @@ def _check_finite(step: Step, engine: TrainingEngine) -> None:
         )
 
 
-def _describe(head: ShardedHead) -> str:
+def _describe(head: Head) -> str:
     """How the head is kept and computed, in a few words."""
+    if isinstance(head, ShardedSoftmaxHead):
+        classes = "all" if head.sample_rate == 1 else f"{head.sample_rate:.3g} of the"
+        return f"head: {head.hp.kind}, {classes} classes"
     rows, products = (str(x).removeprefix("torch.") for x in (head.weight.dtype, head.products))
     negatives = "all" if head.negatives == 1 else f"{head.negatives:.3g} of the"
     return f"head: {rows} rows, {products} products, {head.kernels.name}, {negatives} negatives"

@@ -12,6 +12,7 @@ from sf2cli import console
 from sf2cli.data.packed import PackedSet
 from sf2cli.data.training_set import open_training_set
 from sf2cli.errors import Sf2Error
+from sf2cli.head_recipe import SoftmaxRecipe
 from sf2cli.recipe import Recipe, load_recipe
 from sf2cli.training.ds_config import fill_ds_config, load_ds_config
 from sf2cli.training.launch import LOST_RANK, end_with_parent, launch_ranks
@@ -53,7 +54,7 @@ def train(
         )
     world_size = nproc or (place.world_size if place else 1)
     filled = fill_ds_config(ds_config, recipe, world_size, ds_path)
-    _check_negatives(recipe, filled)
+    _check_sampling(recipe, filled)
     packed = _open_set(recipe)
     folder = out or Path("runs") / recipe.name
     if not launched or (place and place.rank == 0):
@@ -103,9 +104,14 @@ def _lost(place: Place | None, failure: RuntimeError) -> Sf2Error:
     )
 
 
-def _check_negatives(recipe: Recipe, filled: dict[str, Any]) -> None:
+def _check_sampling(recipe: Recipe, filled: dict[str, Any]) -> None:
     accumulation, clipping = filled["gradient_accumulation_steps"], filled["gradient_clipping"]
-    if recipe.head.negatives in ("all", 1):
+    if isinstance(recipe.head, SoftmaxRecipe):
+        field, share = "sample_rate", recipe.head.sample_rate
+    else:
+        said = recipe.head.negatives
+        field, share = "negatives", 1.0 if said == "all" else said
+    if share == 1:
         return
     for found, wanted in (
         (f"gradient_accumulation_steps is {accumulation} in ds.json", accumulation > 1),
@@ -114,9 +120,9 @@ def _check_negatives(recipe: Recipe, filled: dict[str, Any]) -> None:
     ):
         if wanted:
             raise Sf2Error(
-                f"head.negatives is {recipe.head.negatives} in the recipe and {found}: a sample of"
-                " negatives is stepped in the pass that draws it",
-                "Say negatives: all in the recipe, or go without the other.",
+                f"head.{field} is {share:g} in the recipe and {found}: a sample of the classes"
+                " is stepped in the pass that draws it",
+                "Train on all of them, or go without the other.",
             )
 
 

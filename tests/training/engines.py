@@ -17,7 +17,8 @@ from sf2cli.heads.sphereface2 import initial_bias, oracle_loss
 from sf2cli.recipe import Recipe
 from sf2cli.training.backbone_state import gather_weights
 from sf2cli.training.ds_config import fill_ds_config
-from sf2cli.training.engine import TrainingEngine, head_settings, new_backbone
+from sf2cli.training.engine import TrainingEngine, new_backbone
+from sf2cli.training.head import head_settings
 from sf2cli.training.world import World
 
 IDENTITIES, BATCH, STEPS = 5, 24, 3
@@ -32,6 +33,7 @@ def recipe_with(**settings: Any) -> Recipe:
         "batch_size": BATCH,
         "data": {"shards": "s", "image_size": 16, "channels": 1},
         "backbone": {"name": "sfnet4_bn", "embedding_size": 8},
+        "head": {"bias": "learned", "curriculum": None},
         "optimizer": {"lr": 0.005},
         "schedule": {"steps": STEPS},
     }

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from sf2cli.training.checkpoint import (
+    BACKBONE,
     read_state,
+    read_tensors,
+    restore,
     take_snapshot,
     write_checkpoint,
 )
@@ -65,9 +68,9 @@ def _resume(folder, stage):
     checkpoint = latest_checkpoint(folder)
     backbone = new_backbone(RECIPE.model_copy(update={"seed": 1}))
     state = read_state(checkpoint)
-    backbone.load_state_dict(read_weights(checkpoint))
+    backbone.load_state_dict(read_tensors(checkpoint, BACKBONE, state))
     engine = new_engine({"zero_optimization": {"stage": stage}}, backbone=backbone)
-    restore_optimizers_and_head(checkpoint, engine)
+    restore(checkpoint, state, engine)
     return _last_step(engine)
 
 
