@@ -69,6 +69,7 @@ class BatchFetcher:
         channels: 3 for RGB, 1 for grey.
         workers: processes to decode in, kept between calls; 0 decodes in this one.
         changes: to the images; its seed also draws what is read in place of damaged samples.
+        labels: class ids of all samples in place of the set's own, int64 [samples].
     """
 
     def __init__(
@@ -78,8 +79,9 @@ class BatchFetcher:
         channels: int,
         workers: int,
         changes: Changes,
+        labels: NDArray[np.int64] | None = None,
     ) -> None:
-        self._reader = _Reader(packed, image_size, channels, changes)
+        self._reader = _Reader(packed, image_size, channels, changes, labels)
         self._requests = _Requests()
         self._loader: DataLoader[Any] | None = None
         if workers:
@@ -150,8 +152,16 @@ class _Requests:
 class _Reader(Dataset[Any]):
     """From a request to tensors; an error is an answer too, lest torch adds its traceback to it."""
 
-    def __init__(self, packed: PackedSet, image_size: int, channels: int, changes: Changes) -> None:
+    def __init__(
+        self,
+        packed: PackedSet,
+        image_size: int,
+        channels: int,
+        changes: Changes,
+        labels: NDArray[np.int64] | None,
+    ) -> None:
         self._packed = packed
+        self._labels = labels
         self._changes = changes
         self._shape = (image_size, image_size, channels)
 
@@ -162,7 +172,8 @@ class _Reader(Dataset[Any]):
         try:
             for row, i in enumerate(request.indices.tolist()):
                 read = self._fill(pixels[row], i, request.epoch, bad)
-                labels[row] = self._packed.label(read)
+                own = self._labels
+                labels[row] = self._packed.label(read) if own is None else own[read]
         except Sf2Error as failure:
             return failure
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2)

@@ -17,6 +17,7 @@ from sf2cli.data.augment import Augment
 from sf2cli.data.bad_samples import BadSamples, Gather
 from sf2cli.data.degrade import Degrade
 from sf2cli.data.fetch import BatchFetcher, Changes, Request
+from sf2cli.data.label_noise import noisy_labels
 from sf2cli.data.order import EpochOrder, epoch_flips
 from sf2cli.data.packed import PackedSet
 from sf2cli.errors import Sf2Error
@@ -47,7 +48,11 @@ class TrainLoader:
         chances: how often to make them worse.
         workers: processes to decode in; 0 decodes in this one.
         max_bad: how many damaged samples may be met in all.
+        label_noise: share of the samples whose label is drawn anew, once for the whole run.
         gather: brings the ranks' damaged samples together, at the end of each epoch.
+
+    Attributes:
+        wrong_labels: the share of the samples whose label is not their own, by `label_noise`.
 
     Raises:
         Sf2Error: the set is smaller than one global batch.
@@ -68,6 +73,7 @@ class TrainLoader:
         limits: Augment = _UNCHANGED,
         chances: Degrade = _UNHARMED,
         max_bad: int = 0,
+        label_noise: float = 0.0,
         gather: Gather = _alone,
     ) -> None:
         self._global_batch = batch_size * world_size
@@ -85,7 +91,12 @@ class TrainLoader:
         self._bad = BadSamples(max_bad)
         self._gather = gather
         changes = Changes(seed, limits, chances)
-        self._fetcher = BatchFetcher(packed, image_size, channels, workers, changes)
+        labels = None
+        if label_noise:
+            identities = packed.manifest.num_identities
+            labels = noisy_labels(packed.labels, identities, label_noise, seed)
+        self.wrong_labels = 0.0 if labels is None else float((labels != packed.labels).mean())
+        self._fetcher = BatchFetcher(packed, image_size, channels, workers, changes, labels)
         # Of the epoch asked for last.
         self._ordered: tuple[int, EpochOrder] | None = None
 

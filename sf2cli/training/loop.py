@@ -98,7 +98,7 @@ class Run:
                 )
             metrics = None
             if world.rank == 0:
-                metrics = self._begin(start, total, resume)
+                metrics = self._begin(start, loader, total, resume)
             dist.barrier()
             saver = held.enter_context(self._saver(metrics))
             summary = self._steps(start, _batches(loader, start.step), world, saver, metrics, total)
@@ -110,7 +110,7 @@ class Run:
             restored = restored_start(self.folder.checkpoints, self.settings, world)
         return restored or new_start(self.settings, world)
 
-    def _begin(self, start: Start, total: int, resume: bool) -> MetricsFile:
+    def _begin(self, start: Start, loader: TrainLoader, total: int, resume: bool) -> MetricsFile:
         recipe, ds_config = self.recipe, self.settings.ds_config
         if start.checkpoint:
             console.info(f"going on from {start.checkpoint} (step {start.step} of {total})")
@@ -118,6 +118,8 @@ class Run:
             console.info("no checkpoint was written yet: starting over")
         if resume and (changes := recipe_changes(self.folder.recipe, recipe)):
             console.info(f"from here on with {', '.join(changes)}")
+        if loader.wrong_labels:
+            console.info(f"label noise: {loader.wrong_labels:.2%} of the labels are wrong")
         metrics = self.folder.begin(recipe, ds_config, start.step)
         console.info(
             f"{self.packed.manifest.num_identities} identities, {len(self.packed)} images,"
@@ -151,6 +153,7 @@ class Run:
             limits=Augment(**data.augment.limits),
             chances=Degrade(**data.augment.chances),
             max_bad=data.max_bad,
+            label_noise=data.label_noise,
             gather=world.gather,
         )
 
