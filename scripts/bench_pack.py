@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL
 
@@ -80,38 +81,49 @@ def write_rec(path: Path, images: int, edge: int, quality: int) -> float:
     return statistics.mean(len(picture) for picture in pictures)
 
 
-def run(code: str, rec: Path, out: Path) -> tuple[float, float, int]:
-    """Seconds, peak MB of the largest process, and bytes of the tars."""
+@dataclass(frozen=True)
+class Run:
+    """One packing: seconds on the clock and of all cores, peak MB of a process, MB of the tars."""
+
+    seconds: float
+    core_seconds: float
+    peak: float
+    written: float
+
+
+def run(code: str, rec: Path, out: Path) -> Run:
     started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(rec), str(out)], stdout=DEVNULL, stderr=DEVNULL
-    )
+    command = [sys.executable, "-c", code, str(rec), str(out)]
+    process = subprocess.Popen(command, stdout=DEVNULL, stderr=DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
     if status:
         raise SystemExit(f"a run failed with status {status}")
     written = sum(path.stat().st_size for path in out.glob("*.tar"))
     shutil.rmtree(out)
-    return seconds, usage.ru_maxrss / 1000, written
+    cores = usage.ru_utime + usage.ru_stime
+    return Run(seconds, cores, usage.ru_maxrss / 1000, written / 1e6)
 
 
 def compare(folder: Path, images: int, runs: int) -> None:
     rec = folder / "train.rec"
-    mean = write_rec(rec, images, 112, 88)
+    mean = write_rec(rec, images, 112, 91)
     print(f"{images} JPEGs of {mean:.0f} bytes, {os.cpu_count()} cores, {runs} runs each in turn")
-    found: dict[str, list[tuple[float, float, int]]] = {"webdataset": [], "sf2": []}
+    found: dict[str, list[Run]] = {"webdataset": [], "sf2": []}
     for _ in range(runs):
         for name, code in (("webdataset", WEBDATASET), ("sf2", SF2)):
             found[name].append(run(code, rec, folder / name))
     for name, results in found.items():
-        seconds = [one[0] for one in results]
+        seconds = [one.seconds for one in results]
+        cores = statistics.median(one.core_seconds for one in results)
         print(
             f"{name:10s}  {statistics.median(seconds):7.1f} s ({min(seconds):.1f} to"
             f" {max(seconds):.1f})  {images / statistics.median(seconds):7.0f} images/s "
-            f" {results[0][2] / 1e6:8.1f} MB"
+            f" {cores:6.1f} s of cores  {results[0].written:8.1f} MB"
         )
-    ratios = [w[0] / s[0] for w, s in zip(found["webdataset"], found["sf2"], strict=True)]
-    smaller = 1 - found["sf2"][0][2] / found["webdataset"][0][2]
+    pairs = list(zip(found["webdataset"], found["sf2"], strict=True))
+    ratios = [theirs.seconds / ours.seconds for theirs, ours in pairs]
+    smaller = 1 - pairs[0][1].written / pairs[0][0].written
     print(
         f"sf2 is {statistics.median(ratios):.2f} times as fast ({min(ratios):.2f} to"
         f" {max(ratios):.2f}), its shards {smaller:.1%} smaller"
@@ -123,7 +135,7 @@ def memory(folder: Path, images: int) -> None:
     for count in (images // 10, images):
         rec = folder / f"{count}.rec"
         write_rec(rec, count, 16, 60)
-        _, peaks[count], _ = run(SF2, rec, folder / "set")
+        peaks[count] = run(SF2, rec, folder / "set").peak
         rec.unlink()
         print(f"{count} images of 16 x 16: peak {peaks[count]:.0f} MB")
     few, many = peaks.values()

@@ -8,8 +8,6 @@ finished shard.
 from __future__ import annotations
 
 import os
-import shutil
-import struct
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,9 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from numpy.lib import format as npy
-
 from sf2cli.data.encode import StoredImage
+from sf2cli.data.growing import BUFFER_BYTES, GrowingIndex, reopened
 from sf2cli.data.journal import Dropped, FinishedShard, Journal, Skipped, Tally
 from sf2cli.data.layout import Layout, sample_key
 from sf2cli.data.manifest import (
@@ -33,10 +30,6 @@ from sf2cli.data.manifest import (
 from sf2cli.data.neighbours import write_neighbours
 from sf2cli.data.tar_member import END, sample_members
 from sf2cli.files import file_sha256, sync
-
-ROWS_NAME = "index.rows"
-_ROW = struct.Struct("<4q")
-_BUFFER_BYTES = 1 << 20
 
 
 @dataclass
@@ -77,8 +70,8 @@ class SetWriter:
         self._opened = True
         self._skipped: list[Skipped] = []
         self._dropped: list[Dropped] = []
-        self._sources = _reopened(folder / SOURCES_NAME, self.tally.sources_bytes)
-        self._rows = _reopened(folder.parent / ROWS_NAME, self.samples * _ROW.size)
+        self._sources = reopened(folder / SOURCES_NAME, self.tally.sources_bytes)
+        self._index = GrowingIndex(folder.parent, self.samples)
         self._layout = Layout(shard_bytes)
         self._shard = len(self.tally.shards)
         self._tar: IO[bytes] | None = None
@@ -97,7 +90,7 @@ class SetWriter:
     ) -> None:
         # A shard that is being closed is finished yet.
         self._closer.shutdown()
-        for stream in (self._sources, self._rows, self._tar):
+        for stream in (self._sources, self._index.rows, self._tar):
             # On a full disk the buffered rest cannot be written: the first error is the one to
             # tell.
             with suppress(OSError):
@@ -132,7 +125,7 @@ class SetWriter:
             self._close_tar(row if self._opened else self._identity_row)
         if self._tar is None:
             path = self.folder / f"{self.name}-{self._shard:06d}.tar"
-            self._tar = path.open("wb", _BUFFER_BYTES)
+            self._tar = path.open("wb", BUFFER_BYTES)
         if not self._opened:
             self._label += 1
             self._opened = True
@@ -140,7 +133,7 @@ class SetWriter:
         offset = self._layout.add(len(label), len(image.data))
         self._tar.write(sample_members(key, label, image.kind, image.data))
         self._sources.write(f"{source}\n".encode())
-        self._rows.write(_ROW.pack(self._shard, offset, len(image.data), self._label))
+        self._index.add(self._shard, offset, len(image.data), self._label)
         self.samples += 1
         self._note(image)
 
@@ -188,7 +181,7 @@ class SetWriter:
             samples_per_identity=tally.counts,
             image=ImageFormat(size=size, colour="L" if tally.all_grey else "RGB"),
             shards=tally.shards,
-            index_sha256=self._write_index(),
+            index_sha256=self._index.write(self.folder / INDEX_NAME),
             sources_sha256=file_sha256(self.folder / SOURCES_NAME),
             made_by=made_by,
         )
@@ -212,7 +205,7 @@ class SetWriter:
         if self._tar is None:
             return
         self._tar.write(END)
-        for stream in (self._tar, self._sources, self._rows):
+        for stream in (self._tar, self._sources, self._index.rows):
             stream.flush()
         self._wait()
         tar, ended = self._tar, self._open
@@ -223,7 +216,7 @@ class SetWriter:
         size, sources_bytes = self._layout.bytes, self._sources.tell()
 
         def close() -> FinishedShard:
-            for stream in (tar, self._sources, self._rows):
+            for stream in (tar, self._sources, self._index.rows):
                 os.fsync(stream.fileno())
             path = Path(tar.name)
             tar.close()
@@ -252,24 +245,3 @@ class SetWriter:
         if self._closing is not None:
             self.tally.add(self._closing.result())
             self._closing = None
-
-    def _write_index(self) -> str:
-        self._rows.flush()
-        path = self.folder / INDEX_NAME
-        shape = (self.samples, 4)
-        with path.open("wb") as stream, open(self._rows.name, "rb") as rows:
-            npy.write_array_header_1_0(
-                stream, {"descr": "<i8", "fortran_order": False, "shape": shape}
-            )
-            shutil.copyfileobj(rows, stream, _BUFFER_BYTES)
-            stream.flush()
-            os.fsync(stream.fileno())
-        return file_sha256(path)
-
-
-def _reopened(path: Path, size: int) -> IO[bytes]:
-    """A file to append to after its first `size` bytes."""
-    stream = path.open("r+b" if size else "wb", _BUFFER_BYTES)
-    stream.truncate(size)
-    stream.seek(size)
-    return stream

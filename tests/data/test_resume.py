@@ -1,5 +1,6 @@
 """A packing that was interrupted goes on where it was, and ends as if nothing had happened."""
 
+import errno
 import json
 import multiprocessing as mp
 import os
@@ -83,6 +84,17 @@ def test_again_and_again(photos, undisturbed, tmp_path, monkeypatch):
         stopped(monkeypatch, photos, place / "set", 14)
     pack(str(photos), place / "set", PackOptions(**OPTIONS))
     assert files_below(place) == undisturbed
+
+
+def test_after_a_full_disk(photos, undisturbed, tmp_path, monkeypatch):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 30, full)
+        with pytest.raises(Sf2Error, match="the disk is full; finished shards were kept") as caught:
+            pack(str(photos), tmp_path / "out" / "set", PackOptions(**OPTIONS))
+    assert "give the same command again" in str(caught.value.remedy)
+    pack(str(photos), tmp_path / "out" / "set", PackOptions(**OPTIONS))
+    assert files_below(tmp_path / "out") == undisturbed
 
 
 def test_a_finished_shard_is_not_read_again(photos, tmp_path, monkeypatch):
