@@ -13,7 +13,9 @@ _OPTIONS = (
         "--image-size", type=click.IntRange(min=1), help="Side of the model's input in pixels."
     ),
     click.option(
-        "--mean", type=float, help="A pixel p enters as (p - MEAN) / SCALE.  [default: 127.5]"
+        "--mean",
+        type=float,
+        help="A pixel p enters as (p - MEAN) / SCALE; a model of sf2 knows.  [default: 127.5]",
     ),
     click.option(
         "--scale", type=click.FloatRange(min=0, min_open=True), help="See --mean.  [default: 127.5]"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from sf2cli import console
 from sf2cli.backbones.published import load_published
 from sf2cli.backbones.saved import CARD_NAME, Preprocessing, load_model
 from sf2cli.errors import Sf2Error
@@ -58,6 +60,10 @@ def open_embedder(path: Path, said: InputOptions | None = None) -> Embedder:
 def _open_sf2(path: Path, said: InputOptions, device: str) -> Embedder:
     module, made = load_model(path, device)
     _check_size(path, said, made.backbone.image_size)
+    if said.mean is not None or said.scale is not None:
+        # With --compare they may be meant for another model beside this one.
+        console.warn(f"{path}: --mean and --scale are not used, for {CARD_NAME} has them")
+        said = replace(said, mean=None, scale=None)
     card = EmbedderCard(
         place=path,
         kind="sf2 model",

@@ -195,7 +195,7 @@ def run_comparison(
             )
         reports.append(report)
     found = compare([open_run(report) for report in reports])
-    content = comparison_document(found, made_by(settings.argv, "none"))
+    content = comparison_document(found, made_by(settings.argv))
     files = {
         COMPARISON_JSON_NAME: _json(content),
         COMPARISON_PAGE_NAME: comparison_page(found, content),

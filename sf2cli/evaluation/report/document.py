@@ -33,17 +33,17 @@ def document(evaluation: Evaluation, panels: Sequence[Panel], argv: Sequence[str
     }
 
 
-def made_by(argv: Sequence[str], device: str) -> dict[str, str]:
-    """The command, when it was run, and by what."""
-    return {
+def made_by(argv: Sequence[str], device: str | None = None) -> dict[str, str]:
+    """The command, when it was run, and by what; `device` is where a model ran, if one did."""
+    told = {
         "command": shlex.join(["sf2", *argv]),
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "sf2": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "device": device,
     }
+    return told if device is None else {**told, "device": device}
 
 
 def model_entry(card: EmbedderCard) -> dict[str, Any]:

@@ -14,10 +14,16 @@ th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th { font-weight: 600; vertical-align: bottom; }
 td { border-top: 1px solid var(--line); white-space: nowrap; }
 tbody th { padding-top: 1rem; overflow-wrap: anywhere; }
-.wide { overflow-x: auto; }
+/* A shadow at the edge beyond which a table goes on. */
+.wide { overflow-x: auto; background:
+  linear-gradient(to right, #fff 40%, transparent) left / 2rem 100% no-repeat local,
+  linear-gradient(to left, #fff 40%, transparent) right / 2rem 100% no-repeat local,
+  linear-gradient(to right, #0003, transparent) left / .7rem 100% no-repeat scroll,
+  linear-gradient(to left, #0003, transparent) right / .7rem 100% no-repeat scroll; }
+thead th { min-width: 3.2rem; }
 .warnings { border-left: 4px solid #d55e00; padding: .5rem 1rem .5rem 2rem; background: #fdf3ec; }
 .plots { display: grid; gap: 1rem 2rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); }
 .plots figure, .pairs figure { margin: 0; }
 .plots figure { max-width: 36rem; }
 .plots img { width: 100%; height: auto; display: block; }
