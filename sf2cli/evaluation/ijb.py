@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from sf2cli.errors import Sf2Error
 from sf2cli.evaluation.conventions import TAR_RULES, Convention, tars_at_fars
+from sf2cli.evaluation.crops import Crops
 from sf2cli.evaluation.finding import Finding, Origin, share
 from sf2cli.evaluation.identification import search
-from sf2cli.evaluation.ijb_files import Crops, IjbFiles, People, read_ijb
+from sf2cli.evaluation.ijb_files import IjbFiles, People, read_ijb
 from sf2cli.evaluation.measure import det, with_binomial
 from sf2cli.evaluation.open_set import identified
+from sf2cli.evaluation.pair_set import Repeats
 from sf2cli.evaluation.report.panel import Table
 from sf2cli.evaluation.scoring import dense_cosines
 from sf2cli.evaluation.tables import (
@@ -108,6 +110,7 @@ class Ijb:
             charts=[roc_chart({name: split}), det_chart({name: split})],
             notes=[
                 *(f"TAR at {unsupported(far, impostor)}" for far in wanting[:1]),
+                *Repeats.of(first, second, pairs[:, 2] == 1).notes(),
                 *_cancelled(templates),
             ],
             definitions={
@@ -150,7 +153,14 @@ class Ijb:
             origin,
             "1:N",
             f"1:N, {len(rows):,} probe templates; {sizes}",
-            {"probes": len(rows), "convention": self.convention},
+            {
+                "probes": len(rows),
+                "galleries": {
+                    name: {"templates": len(one.templates), "further_lines": one.repeated}
+                    for name, one in galleries.items()
+                },
+                "convention": self.convention,
+            },
             found,
             self.convention,
             averaged=len(found) > 1,

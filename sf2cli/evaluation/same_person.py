@@ -50,13 +50,20 @@ class Answer:
         said = {True: "same person", False: "different people", None: "no threshold is known"}
         lines = [said[self.same]]
         if self.probability is not None:
-            lines.append(f"probability that they are the same: {self.probability:.1%}")
+            lines.append(f"probability that they are the same: {_chance(self.probability)}")
         lines.append(f"similarity {self.similarity:.4f}")
         if self.threshold is not None:
             lines[-1] += f", threshold {self.threshold:.4f}"
         else:
             lines.append("give --threshold, as the EER threshold of a report")
         return "\n".join(lines)
+
+
+def _chance(probability: float) -> str:
+    """In percent; never all or nothing, which no threshold knows."""
+    if probability > 0.999:
+        return "over 99.9%"
+    return "under 0.1%" if probability < 0.001 else f"{probability:.1%}"
 
 
 @dataclass(frozen=True)

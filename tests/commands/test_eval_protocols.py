@@ -94,6 +94,7 @@ def test_combined_is_the_pool_under_one_threshold(evaluated):
     each = model["accuracy_of_each"]
     pooled = sum(each[name] * pairs for name, pairs in weights.items()) / 41
     assert model["best_accuracy"] == pytest.approx(pooled, abs=1e-12)
+    assert combined["results"]["trained"]["accuracy"] <= model["best_accuracy"]
     for name in weights:
         assert each[name] <= sets[name]["results"]["model"]["best_accuracy"]
 
