@@ -86,16 +86,17 @@ def command(
     table: str | None,
     **said: Any,
 ) -> None:
-    """Evaluate MODEL on pairs of faces, beside the raw pixels.
+    """Evaluate MODEL on faces: pairs, 1:N, IJB, MegaFace.
 
     MODEL is a run or model folder of sf2; weights (.safetensors, .pt) in InsightFace's or
     opensphere's names; an ONNX file; or features (.npy, .npz, or what `sf2 embed` wrote).
 
-    Gives EER, AUC, accuracy over ten folds and TAR at FAR for every --set, --bin and --pairs, all
-    of which may be repeated, and writes report.json and report.html: plots, the best and worst
-    pairs, and the definition of each number. Images are resized to the model's input, not
-    aligned. With --compare several models, or reports, are put side by side, with intervals of
-    their differences.
+    Gives EER, AUC, accuracy over ten folds and TAR at FAR for every --set, --bin and --pairs, and
+    the numbers of every other protocol, all of which may be repeated, and writes report.json and
+    report.html: plots, the best and worst pairs, and the definition of each number. A SphereFace2
+    head is also asked for the probability that two images are one identity. Images are resized to
+    the model's input, not aligned, but for IJB's. With --compare several models, or reports, are
+    put side by side, with intervals of their differences.
 
     \b
     Examples:

@@ -57,6 +57,11 @@ def calibration(result: Result, head: Mapping[str, Any]) -> Finding | None:
         ["tuned on these pairs", _similarity(tuned.best_threshold), share(tuned.best_accuracy)],
         ["tuned over ten folds", "-", share(tuned.accuracy)],
     ]
+    table = Table(
+        "Accuracy and calibration error",
+        ["", "threshold", "accuracy", "ECE", "Brier"],
+        [*([*row, "-", "-"] for row in rows), *(_row(one) for one in found)],
+    )
     return Finding(
         origin=Origin(
             f"{pairs.name}: calibration",
@@ -81,11 +86,8 @@ def calibration(result: Result, head: Mapping[str, Any]) -> Finding | None:
                 **{one.reading: asdict(one) for one in found},
             }
         },
-        table=Table(
-            "",
-            ["", "threshold", "accuracy", "ECE", "Brier"],
-            [*([*row, "-", "-"] for row in rows), *(_row(one) for one in found)],
-        ),
+        table=table,
+        details=[table],
         charts=[
             Chart(
                 f"Reliability: {BINS} bins of equally many pairs. The diagonal is perfect.",

@@ -6,13 +6,15 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from sf2cli.evaluation.calibration import calibrate, readings
 from sf2cli.evaluation.conventions import TAR_RULES, Convention, single_threshold, tars_at_fars
-from sf2cli.evaluation.evaluate import Result
+from sf2cli.evaluation.evaluate import MODEL, Result
 from sf2cli.evaluation.finding import Finding, Origin, share
-from sf2cli.evaluation.measure import FARS, draw_folds, with_binomial
+from sf2cli.evaluation.measure import FARS, det, draw_folds, with_binomial
 from sf2cli.evaluation.report.panel import JsonObject, Table
 from sf2cli.evaluation.tables import (
     BINOMIAL,
@@ -34,12 +36,21 @@ DEFINITIONS = {
         "The share of pairs told right by the one threshold that is best for these very pairs: the"
         " paper's and opensphere's number. It is a little higher than one over folds."
     ),
+    "combined, trained r, b": (
+        "The accuracy at the threshold that training left in a SphereFace2 head, nothing tuned."
+    ),
     "interval of a rate": BINOMIAL,
 }
 
 
-def combine(results: Sequence[Result], convention: Convention) -> Finding:
-    """The pool of all pairs of `results`, each fold holding that fold of every set."""
+def combine(results: Sequence[Result], convention: Convention, head: Mapping[str, Any]) -> Finding:
+    """The pool of all pairs of `results`, each fold holding that fold of every set.
+
+    Args:
+        results: of sets of pairs.
+        convention: whose TAR at FAR.
+        head: the model's, whose own threshold, if it has one, is tried as well.
+    """
     names = [result.pairs.name for result in results]
     same = np.concatenate([result.pairs.issame for result in results])
     parts = [draw_folds(result.pairs) for result in results]
@@ -65,6 +76,7 @@ def combine(results: Sequence[Result], convention: Convention) -> Finding:
             "eer": eer(pool).rate,
             "auc": auc(pool),
             "tar_at_far": [asdict(one) for one in tars],
+            "det": asdict(det(pool)),
             "accuracy_of_each": _each(results, name, best.threshold),
         }
         rows.append(
@@ -78,6 +90,13 @@ def combine(results: Sequence[Result], convention: Convention) -> Finding:
         )
         each = numbers[name]["accuracy_of_each"]
         apart.append([name, *(share(each[one]) for one in names)])
+    trained = readings(head, prior=0.5)[:1]
+    for reading in trained:
+        own = calibrate(pools[MODEL], reading)
+        each = _each(results, MODEL, own.threshold)
+        numbers["trained"] = {**asdict(own), "accuracy_of_each": each}
+        apart.append([f"{MODEL}, trained r, b", *(share(each[one]) for one in names)])
+        rows.append([f"{MODEL}, trained r, b", share(own.accuracy), *["-"] * (2 + len(FARS))])
     genuine = int(same.sum())
     first = next(iter(targets.values()))
     wanting = [one.far for one in first if one.tar is None]
@@ -85,7 +104,7 @@ def combine(results: Sequence[Result], convention: Convention) -> Finding:
         origin=_origin(results),
         heading="combined",
         counts=(
-            f"{', '.join(names)} under one threshold, {genuine:,} genuine and"
+            f"the pairs of {', '.join(names)} under one threshold, {genuine:,} genuine and"
             f" {len(same) - genuine:,} impostor pairs"
         ),
         numbers={"sets": names, "convention": convention, "results": numbers},

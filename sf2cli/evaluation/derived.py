@@ -24,6 +24,6 @@ def derived(
         convention: whose TAR at FAR the pool gets.
     """
     lists = [result for result in results if not result.pairs.all_pairs]
-    found = [combine(lists, convention)] if combined and lists else []
+    found = [combine(lists, convention, head)] if combined and lists else []
     calibrations = (calibration(result, head) for result in results)
     return [*found, *(one for one in calibrations if one is not None)]

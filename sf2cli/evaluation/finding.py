@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,7 +40,7 @@ class Chart:
     curves: Mapping[str, tuple[ArrayLike, ArrayLike]]
     log_x: bool = False
     log_y: bool = False
-    x_in_percent: bool = True
+    x_kind: Literal["percent", "whole", "plain"] = "percent"
     diagonal: bool = False
 
 

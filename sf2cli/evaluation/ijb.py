@@ -17,6 +17,7 @@ from sf2cli.evaluation.identification import search
 from sf2cli.evaluation.ijb_files import Crops, IjbFiles, People, read_ijb
 from sf2cli.evaluation.measure import det, with_binomial
 from sf2cli.evaluation.open_set import identified
+from sf2cli.evaluation.pair_set import Repeats
 from sf2cli.evaluation.report.panel import Table
 from sf2cli.evaluation.scoring import dense_cosines
 from sf2cli.evaluation.tables import (
@@ -108,6 +109,7 @@ class Ijb:
             charts=[roc_chart({name: split}), det_chart({name: split})],
             notes=[
                 *(f"TAR at {unsupported(far, impostor)}" for far in wanting[:1]),
+                *Repeats.of(first, second, pairs[:, 2] == 1).notes(),
                 *_cancelled(templates),
             ],
             definitions={
@@ -150,7 +152,14 @@ class Ijb:
             origin,
             "1:N",
             f"1:N, {len(rows):,} probe templates; {sizes}",
-            {"probes": len(rows), "convention": self.convention},
+            {
+                "probes": len(rows),
+                "galleries": {
+                    name: {"templates": len(one.templates), "further_lines": one.repeated}
+                    for name, one in galleries.items()
+                },
+                "convention": self.convention,
+            },
             found,
             self.convention,
             averaged=len(found) > 1,
@@ -161,11 +170,11 @@ class Ijb:
         unmated = int(np.isin(probes.subjects, strangers).sum())
         notes = [*finding.notes]
         if unmated:
-            notes.append(f"{unmated:,} probes are of people in no gallery: they are non-mated.")
+            notes.append(f"Probes of people in no gallery: {unmated:,}; they are non-mated.")
         if several:
             notes.append(
-                f"{several:,} gallery templates are of people who have another one there: a"
-                " person's similarity is that of the better template."
+                f"Gallery templates of people who have another one there: {several:,}; a person's"
+                " similarity is that of the best template."
             )
         definitions = {**finding.definitions, "template": self._pooling()}
         return Finding(
@@ -213,4 +222,4 @@ def _cancelled(templates: Templates) -> list[str]:
     empty = int((~templates.rows.any(axis=1)).sum())
     if not empty:
         return []
-    return [f"{empty:,} templates have features that cancel: they are like nothing (similarity 0)."]
+    return [f"Templates whose features cancel: {empty:,}; they are like nothing (similarity 0)."]

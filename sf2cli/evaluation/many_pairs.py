@@ -90,6 +90,7 @@ class ManyPairs:
                         "best_accuracy": best,
                         "best_threshold": best_threshold,
                         "tar_at_far": [asdict(one) for one in targets],
+                        "det": _det(found),
                     }
                 },
             },
@@ -117,17 +118,29 @@ class ManyPairs:
         )
 
 
+def _det(found: Counted) -> dict[str, list[float]]:
+    """Exact points of the DET curve by falling threshold, most of them where FAR is small."""
+    far = found.reaching[::-1] / found.impostors
+    lowest = far[far > 0].min(initial=1)
+    picked = np.unique(np.searchsorted(far, np.geomspace(lowest, 1, 400))).clip(max=len(far) - 1)
+    return {
+        "far": far[picked].tolist(),
+        "frr": (1 - found.accepted[::-1][picked] / len(found.genuine)).tolist(),
+        "threshold": found.scores[::-1][picked].tolist(),
+    }
+
+
 def _roc(name: str, found: Counted) -> Chart:
-    far, tar = found.reaching[::-1] / found.impostors, found.accepted[::-1] / len(found.genuine)
-    known = np.flatnonzero(far > 0)
+    # The last point accepts all.
+    far = np.append(found.reaching[::-1] / found.impostors, 1)
+    tar = np.append(found.accepted[::-1] / len(found.genuine), 1)
     # Evenly along the logarithm of FAR.
-    wanted = np.geomspace(max(far[known].min(initial=1), 1e-300), 1, 400)
-    picked = np.unique(np.searchsorted(far, wanted).clip(max=len(far) - 1))
+    picked = np.unique(np.searchsorted(far, np.geomspace(far[far > 0].min(), 1, 400)))
     return Chart(
         "ROC: the share of genuine pairs accepted for each share of impostors.",
         "FAR (false accept rate, log scale)",
         "TAR (true accept rate)",
-        {name: (far[picked], tar[picked])} if len(known) else {},
+        {name: (far[picked], tar[picked])},
         log_x=True,
     )
 
@@ -144,5 +157,5 @@ def _histogram(found: Counted) -> Chart:
         "similarity (cosine)",
         "share of the pairs of a kind",
         {kind: (thinned(x), thinned(y)) for kind, (x, y) in shares.items()},
-        x_in_percent=False,
+        x_kind="plain",
     )

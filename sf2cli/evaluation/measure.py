@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sf2cli.evaluation.conventions import Convention, single_threshold, tars_at_fars
 from sf2cli.evaluation.intervals import binomial_interval, bootstrap_tar
-from sf2cli.evaluation.pair_set import PairSet
+from sf2cli.evaluation.pair_set import PairSet, Repeats
 from sf2cli.evaluation.scoring import Scores
 from sf2cli.evaluation.tenfold import (
     FOLDS,
@@ -139,7 +139,10 @@ def with_binomial(found: tuple[TarAtFar, ...], genuine: int) -> tuple[TarAtFar, 
 
 def limits(pairs: PairSet, found: Verification, folds: NDArray[np.int8] | None) -> list[str]:
     """A sentence for each number that the pairs cannot give, or give with a reservation."""
-    notes = []
+    repeats = Repeats(0, 0)
+    if not pairs.all_pairs:
+        repeats = Repeats.of(pairs.first, pairs.second, pairs.issame)
+    notes = repeats.notes()
     unsupported = [entry.far for entry in found.tar_at_far if entry.tar is None]
     if unsupported:
         notes.append(

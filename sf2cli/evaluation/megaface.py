@@ -48,10 +48,11 @@ class MegaFace:
     distractors: int
 
     def rank_rate(self, rank: int) -> RankRate:
-        """The share of trials, two a genuine pair, that hit at `rank`, at most max(RANKS)."""
+        """The share of trials, two a genuine pair, that hit at `rank`, at most max(RANKS). None
+        without trials, and with fewer distractors than `rank`, so that nobody could miss."""
         trials = 2 * len(self.genuine)
-        if not trials:
-            return RankRate(rank, None, 0, 0, None)
+        if not trials or rank > self.distractors:
+            return RankRate(rank, None, trials, trials, None)
         limit = self.nearest[:, rank - 1]
         hits = sum(int((self.genuine > limit[side]).sum()) for side in (self.first, self.second))
         return RankRate(rank, hits / trials, hits, trials, binomial_interval(hits, trials))

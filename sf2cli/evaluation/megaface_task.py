@@ -70,13 +70,15 @@ class MegaFaceTask:
         wanting = [one.far for one in targets if one.tar is None]
         people = len(np.unique(files.people))
         notes = [f"TAR at {unsupported(far, impostors)}" for far in wanting[:1]]
+        if found.distractors < max(RANKS):
+            notes.append(f"Rank {max(RANKS)} says nothing of {found.distractors:,} distractors.")
         lonely = int((np.bincount(files.people) == 1).sum())
         if lonely:
-            notes.append(f"{lonely:,} people have one photo: it is a probe without a mate.")
+            notes.append(f"People with one photo: {lonely:,}; each is a probe without a mate.")
         if files.cleaned:
             notes.append(
-                f"Left out by the noise lists: {files.noisy_probes:,} probes and"
-                f" {files.noisy_distractors:,} distractors."
+                f"Left out by the noise lists: probes {files.noisy_probes:,}, distractors"
+                f" {files.noisy_distractors:,}."
             )
         else:
             notes.append("There is no noise list: mislabelled photos count as errors.")
@@ -140,6 +142,7 @@ def open_megaface(root: Path) -> MegaFaceTask:
 
 def _cmc(name: str, found: MegaFace) -> Chart:
     ranks = np.unique(np.geomspace(1, max(RANKS), 20).round().astype(int))
+    ranks = ranks[ranks <= found.distractors]
     rates = [found.rank_rate(int(rank)).rate or 0.0 for rank in ranks]
     return Chart(
         f"CMC among {found.distractors:,} distractors.",
@@ -147,5 +150,5 @@ def _cmc(name: str, found: MegaFace) -> Chart:
         "identification rate",
         {name: (ranks, rates)},
         log_x=True,
-        x_in_percent=False,
+        x_kind="whole",
     )

@@ -12,8 +12,8 @@ from sf2cli import console
 from sf2cli.errors import Sf2Error
 
 _CHUNK_BYTES = 1 << 24
-# What splits columns; anything else that is no digit or minus sign is refused.
-_SPACES = b" \t\r\v\f\n"
+# What splits columns; anything else that is no digit or sign before one is refused.
+_IS_SPACE = np.isin(np.arange(256), np.frombuffer(b" \t\r\v\f\n", np.uint8))
 
 
 def read_numbers(path: Path, columns: int, expected: str) -> NDArray[np.int64]:
@@ -56,13 +56,15 @@ def _numbers(
     path: Path, chunk: bytes, columns: int, expected: str, before: int
 ) -> NDArray[np.int64]:
     data = np.frombuffer(chunk, np.uint8)
-    space = np.isin(data, np.frombuffer(_SPACES, np.uint8))
-    starts = np.flatnonzero(~space & np.append(True, space[:-1]))
+    space = _IS_SPACE[data]
+    is_start = ~space & np.append(True, space[:-1])
+    starts = np.flatnonzero(is_start)
     line = np.cumsum(data == ord("\n"))[starts]
     counts = np.bincount(line)
     odd = np.flatnonzero((counts != 0) & (counts != columns))
     digits = (data >= ord("0")) & (data <= ord("9"))
-    foreign = np.flatnonzero(~space & ~digits & (data != ord("-")))
+    minus = (data == ord("-")) & is_start & np.append(digits[1:], False)
+    foreign = np.flatnonzero(~space & ~digits & ~minus)
     if len(odd) or len(foreign):
         bad = [int(odd[0])] if len(odd) else []
         bad += [int(np.count_nonzero(data[: foreign[0]] == ord("\n")))] if len(foreign) else []
@@ -72,10 +74,5 @@ def _numbers(
             f"{path}, line {before + number + 1}: found {text!r:.80}, expected {expected}",
             "Get the file again from where it came.",
         )
-    if not len(starts):
-        return np.empty((0, columns), np.int64)
-    values = np.fromstring(chunk.decode("ascii"), dtype=np.int64, sep=" ")
-    if len(values) != len(starts):
-        number = before + int(line[len(values)]) + 1
-        raise Sf2Error(f"{path}, line {number}: not whole numbers, expected {expected}")
+    values = np.fromstring(chunk.decode("ascii"), dtype=np.int64, sep=" ") if len(starts) else line
     return values.reshape(-1, columns)

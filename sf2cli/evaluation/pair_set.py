@@ -44,6 +44,43 @@ class EncodedFaces(Faces, Protocol):
 
 
 @dataclass(frozen=True)
+class Repeats:
+    """Pairs that a list names more than once, either way round: how many such lines there are
+    beyond the first ones, and how many pairs are called both genuine and impostor."""
+
+    lines: int
+    contradictory: int
+
+    @classmethod
+    def of(
+        cls,
+        first: NDArray[np.integer],
+        second: NDArray[np.integer],
+        issame: NDArray[np.bool_],
+    ) -> Repeats:
+        """Count them among pairs [n] of numbers from 0 to 2^31."""
+        low, high = np.minimum(first, second), np.maximum(first, second)
+        keys = low.astype(np.int64) << 31 | high.astype(np.int64)
+        order = np.argsort(keys, kind="stable")
+        keys, kinds = keys[order], issame[order]
+        starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: len(keys)])
+        sizes = np.diff(np.append(starts, len(keys)))
+        genuine = np.add.reduceat(kinds.astype(np.int64), starts) if len(starts) else sizes
+        both = int(((genuine > 0) & (genuine < sizes)).sum())
+        return cls(len(keys) - len(starts), both)
+
+    def notes(self) -> list[str]:
+        """A sentence for a report, if there is anything to say."""
+        if not self.lines:
+            return []
+        told = f", and {self.contradictory:,} pairs are called both genuine and impostor"
+        return [
+            f"Lines that repeat a pair: {self.lines:,}; each counts"
+            f"{told if self.contradictory else ''}."
+        ]
+
+
+@dataclass(frozen=True)
 class PairSet:
     """What every protocol comes down to, as the options name it.
 

@@ -126,8 +126,10 @@ def det_chart(found: Mapping[str, SortedScores]) -> Chart:
     curves = {}
     for name, split in found.items():
         curve = roc(split, max_points=400)
-        known = (curve.far > 0) & (curve.tar < 1)
-        curves[name] = (curve.far[known], 1 - curve.tar[known])
+        known = curve.far > 0
+        # A logarithmic axis has no place for no rejected pair: it ends at one.
+        frr = np.maximum(1 - curve.tar[known], 1 / len(split.genuine))
+        curves[name] = (curve.far[known], frr)
     return Chart(
         "DET: the two kinds of error against each other. Lower is better.",
         "FAR (false accept rate, log scale)",
@@ -151,7 +153,7 @@ def cmc_chart(found: Mapping[str, Search], ranks: int = 20) -> Chart:
         "rank",
         "identification rate",
         curves,
-        x_in_percent=False,
+        x_kind="whole",
     )
 
 

@@ -57,6 +57,8 @@ def test_rank_rate(seed, rank, columns):
         scores = sorted((float(probes[j] @ d) for d in distractors), reverse=True)
         hits += len(scores) < rank or float(probes[i] @ probes[j]) > scores[rank - 1]
     assert (found.hits, found.probes) == (hits, len(trials(probes, people)))
+    supported = rank <= len(distractors) and found.probes
+    assert found.rate == (hits / found.probes if supported else None)
 
 
 @pytest.mark.parametrize("seed", range(25))

@@ -6,6 +6,7 @@ import pytest
 from sf2cli.errors import Sf2Error
 from sf2cli.evaluation.listed_files import open_pair_list
 from sf2cli.evaluation.pair_list import read_pair_list
+from sf2cli.evaluation.pair_set import Repeats
 from tests.evaluation.small import photo, write_photos
 
 GENERIC = ["a/1.png b/1.png 0", "a/1.png a/2.png 1", "b/1.png a/2.png 0"]
@@ -71,6 +72,21 @@ def test_lists_that_do_not_fit_are_refused(tmp_path, lines, message):
         read_pair_list(path)
     assert failure.value.message.startswith(str(path))
     assert failure.value.remedy
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_repeated_pairs_are_counted(seed):
+    generator = np.random.default_rng(seed)
+    first, second = generator.integers(0, 4, (2, int(generator.integers(0, 15))))
+    same = generator.random(len(first)) < 0.5
+    seen: dict[frozenset[int], set[bool]] = {}
+    lines = 0
+    for a, b, kind in zip(first.tolist(), second.tolist(), same.tolist(), strict=True):
+        lines += frozenset((a, b)) in seen
+        seen.setdefault(frozenset((a, b)), set()).add(kind)
+    found = Repeats.of(first, second, same)
+    assert (found.lines, found.contradictory) == (lines, sum(len(k) == 2 for k in seen.values()))
+    assert len(found.notes()) == (lines > 0)
 
 
 def test_what_is_no_text_is_refused(tmp_path):

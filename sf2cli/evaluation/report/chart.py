@@ -17,16 +17,21 @@ _LINES: list[dict[str, Any]] = [
     {"color": "#009e73", "linewidth": 2, "linestyle": "-."},
     {"color": "#777777", "linewidth": 1.5, "linestyle": ":"},
 ]
+# Curves of fewer points show them.
+_MARKED = 25
 
 
 def chart_plot(chart: Chart) -> str:
     """The curves of shares over shares, ranks or similarities, with a legend below the title."""
+    from matplotlib.ticker import MaxNLocator
+
     with _style():
         figure = _figure()
         axes = figure.subplots()
+        few = all(np.size(x) < _MARKED for x, _ in chart.curves.values())
+        marker = "o" if few else None
         for k, (name, (x, y)) in enumerate(chart.curves.items()):
             points = np.asarray(x, np.float64), np.asarray(y, np.float64)
-            marker = "o" if len(points[0]) < 25 else None
             axes.plot(*points, label=name, marker=marker, markersize=4, **_LINES[k % len(_LINES)])
         if chart.diagonal:
             axes.axline((0, 0), (1, 1), color="#cccccc", linewidth=1, zorder=0)
@@ -38,10 +43,17 @@ def chart_plot(chart: Chart) -> str:
             if logarithmic:
                 scale("log")
                 axis.set_minor_formatter("")
-        if not chart.log_y:
+        if chart.log_y:
+            # A curve that is level would leave the axis without a length.
+            axes.set_ylim(min(axes.get_ylim()[0], 0.1) * 0.8, 1)
+        elif chart.x_kind == "plain":
+            axes.set_ylim(bottom=0)
+        else:
             axes.set_ylim(-0.02, 1.02)
         axes.yaxis.set_major_formatter(lambda share, _: percent(round(share, 9)))
-        if chart.x_in_percent:
+        if chart.x_kind == "whole" and not chart.log_x:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if chart.x_kind == "percent":
             axes.xaxis.set_major_formatter(lambda share, _: percent(round(share, 9)))
         else:
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

@@ -25,6 +25,7 @@ thead th { min-width: 3.2rem; }
 .plots { display: grid; gap: 1rem 2rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); }
 .plots figure, .pairs figure { margin: 0; }
+.plots figure { max-width: 36rem; }
 .plots img { width: 100%; height: auto; display: block; }
 .pairs { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); }
 .pairs figure { display: grid; grid-template-columns: 1fr 1fr; gap: .25rem .4rem;
