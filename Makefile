@@ -4,7 +4,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-slow seeds clean
+.PHONY: demo test test-slow seeds bench-step clean
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -30,6 +30,9 @@ test-slow: $(VENV)/.dev
 
 seeds: $(VENV)/.demo
 	PATH="$(CURDIR)/$(BIN):$$PATH" python scripts/seeds.py
+
+bench-step: $(VENV)/.demo
+	PATH="$(CURDIR)/$(BIN):$$PATH" python scripts/bench_step.py
 
 clean:
 	rm -rf $(VENV) runs reports shards/att-train shards/att-test

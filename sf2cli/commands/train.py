@@ -24,6 +24,19 @@ from sf2cli import console
     type=click.IntRange(min=1),
     help="Start this many ranks on this machine; leave out under torchrun, deepspeed or srun.",
 )
+@click.option(
+    "--hostfile",
+    type=click.Path(path_type=Path),
+    help="Start ranks on many hosts with DeepSpeed's launcher; lines of HOST slots=N.",
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=1),
+    default=600.0,
+    show_default=True,
+    help="Seconds a rank waits for another one before it takes it for lost.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/NAME]")
 @click.option("--resume", is_flag=True, help="Go on from the run folder's latest checkpoint.")
 @click.option(
@@ -38,6 +51,8 @@ def command(
     recipe: Path,
     ds_json: Path,
     nproc: int | None,
+    hostfile: Path | None,
+    timeout_s: float,
     out: Path | None,
     resume: bool,
     overrides: tuple[str, ...],
@@ -53,13 +68,24 @@ def command(
       sf2 train configs/att.yaml --deepspeed configs/ds_zero1.json
       sf2 train configs/att.yaml --deepspeed configs/ds_zero2.json --nproc 2
       sf2 train configs/att.yaml --deepspeed configs/ds_zero1.json --resume
+      sf2 train configs/att.yaml --deepspeed configs/ds_zero2.json --hostfile hosts
       torchrun --nproc-per-node 2 --no-python sf2 train RECIPE --deepspeed DS
       deepspeed --no_python sf2 train RECIPE --deepspeed DS
     """
     from sf2cli.training.start import train
 
+    if nproc and hostfile:
+        raise click.UsageError("--nproc and --hostfile both start ranks; give one of them.")
     summary = train(
-        recipe, ds_json, nproc=nproc, out=out, resume=resume, overrides=overrides, argv=sys.argv[1:]
+        recipe,
+        ds_json,
+        nproc=nproc,
+        hostfile=hostfile,
+        timeout_s=timeout_s,
+        out=out,
+        resume=resume,
+        overrides=overrides,
+        argv=sys.argv[1:],
     )
     if summary is None:
         return
