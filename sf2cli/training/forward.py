@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def _replace_forward(module: nn.Module, forward: Callable[..., Any]) -> None:
+    object.__setattr__(module, "forward", forward)
+
+
 def run_in(module: nn.Module, precision: str, device: torch.device) -> None:
     """Autocast `module`: weights stay float32, convolutions and products run in `precision`.
 
@@ -29,12 +34,12 @@ def run_in(module: nn.Module, precision: str, device: torch.device) -> None:
     """
     if precision in _DTYPES:
         cast = torch.autocast(device.type, _DTYPES[precision])
-        module.forward = cast(module.forward)
+        _replace_forward(module, cast(module.forward))
 
 
 def compile_forward(module: nn.Module) -> None:
     """Run `module` through torch.compile, which starts at the first step."""
-    module.forward = torch.compile(module.forward)
+    _replace_forward(module, torch.compile(module.forward))
 
 
 def fast_on_cpu(module: nn.Module) -> None:
@@ -47,7 +52,7 @@ def fast_on_cpu(module: nn.Module) -> None:
     """
     for part in module.modules():
         if isinstance(part, nn.PReLU):
-            part.forward = partial(_two_relus, part)
+            _replace_forward(part, partial(_two_relus, part))
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):
@@ -67,11 +72,9 @@ def checkpoint_units(module: nn.Module) -> None:
     """
     for child in module.children():
         if isinstance(module, (nn.Sequential, nn.ModuleList)) and next(child.children(), None):
-            child.forward = partial(
-                checkpoint,
-                child.forward,
-                use_reentrant=False,
-                context_fn=partial(_contexts, child),
+            again = partial(_contexts, child)
+            _replace_forward(
+                child, partial(checkpoint, child.forward, use_reentrant=False, context_fn=again)
             )
         else:
             checkpoint_units(child)
