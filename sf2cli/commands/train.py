@@ -24,6 +24,19 @@ from sf2cli import console
     type=click.IntRange(min=1),
     help="Start this many ranks on this machine; leave out under torchrun, deepspeed or srun.",
 )
+@click.option(
+    "--hostfile",
+    type=click.Path(path_type=Path),
+    help="Start ranks on many hosts with DeepSpeed's launcher; lines of HOST slots=N.",
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=1),
+    default=600.0,
+    show_default=True,
+    help="Seconds a rank waits for another one before it takes it for lost.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/NAME]")
 @click.option("--resume", is_flag=True, help="Go on from the run's newest whole checkpoint.")
 @click.option(
@@ -43,6 +56,8 @@ def command(
     recipe: Path,
     ds_json: Path,
     nproc: int | None,
+    hostfile: Path | None,
+    timeout_s: float,
     out: Path | None,
     resume: bool,
     accept_changed_shards: bool,
@@ -59,15 +74,20 @@ def command(
       sf2 train configs/att.yaml --deepspeed configs/ds_zero1.json
       sf2 train configs/att.yaml --deepspeed configs/ds_zero2.json --nproc 2
       sf2 train configs/att.yaml --deepspeed configs/ds_zero1.json --resume
+      sf2 train configs/att.yaml --deepspeed configs/ds_zero2.json --hostfile hosts
       torchrun --nproc-per-node 2 --no-python sf2 train RECIPE --deepspeed DS
       deepspeed --no_python sf2 train RECIPE --deepspeed DS
     """
     from sf2cli.training.start import train
 
+    if nproc and hostfile:
+        raise click.UsageError("--nproc and --hostfile both start ranks; give one of them.")
     summary = train(
         recipe,
         ds_json,
         nproc=nproc,
+        hostfile=hostfile,
+        timeout_s=timeout_s,
         out=out,
         resume=resume,
         accept_changed_shards=accept_changed_shards,

@@ -27,6 +27,8 @@ def main(folder: Path) -> None:
         Path(task["recipe"]),
         Path(task["deepspeed"]),
         nproc=None,
+        hostfile=None,
+        timeout_s=600.0,
         out=run,
         resume=run.exists(),
         accept_changed_shards=False,

@@ -30,7 +30,7 @@ from sf2cli.errors import Sf2Error
 from sf2cli.heads.tiles import phase
 from sf2cli.recipe import Recipe
 from sf2cli.training.ds_config import for_deepspeed
-from sf2cli.training.forward import checkpoint_units, compile_forward, run_in
+from sf2cli.training.forward import checkpoint_units, compile_forward, fast_on_cpu, run_in
 from sf2cli.training.gradients import (
     BackboneGradients,
     GradientNorms,
@@ -94,6 +94,8 @@ class TrainingEngine:
         fp16: bool = ds_config["fp16"]["enabled"]
         self._together = fp16 or self._clipping > 0 or self._accumulation > 1
         self._may_skip = fp16
+        if world.device.type == "cpu":
+            fast_on_cpu(backbone)
         if recipe.backbone.activation_checkpointing:
             checkpoint_units(backbone)
         if recipe.backbone.compile:

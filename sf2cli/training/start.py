@@ -15,6 +15,7 @@ from sf2cli.errors import Sf2Error
 from sf2cli.head_recipe import SoftmaxRecipe
 from sf2cli.recipe import Recipe, load_recipe
 from sf2cli.training.ds_config import fill_ds_config, load_ds_config
+from sf2cli.training.hosts import launch_on_hosts, read_hostfile
 from sf2cli.training.launch import LOST_RANK, end_with_parent, launch_ranks
 from sf2cli.training.place import Place, read_place
 from sf2cli.training.recipe_changes import recipe_changes
@@ -28,6 +29,8 @@ def train(
     ds_path: Path,
     *,
     nproc: int | None,
+    hostfile: Path | None,
+    timeout_s: float,
     out: Path | None,
     resume: bool,
     accept_changed_shards: bool,
@@ -52,7 +55,8 @@ def train(
             f" {place.world_size}",
             "Leave out --nproc, or start sf2 without the launcher.",
         )
-    world_size = nproc or (place.world_size if place else 1)
+    slots = sum(read_hostfile(hostfile).values()) if hostfile else None
+    world_size = slots or nproc or (place.world_size if place else 1)
     filled = fill_ds_config(ds_config, recipe, world_size, ds_path)
     _check_sampling(recipe, filled)
     packed = _open_set(recipe)
@@ -61,6 +65,9 @@ def train(
         _check_folder(folder, resume)
         if resume:
             recipe_changes(folder / "recipe.yaml", recipe)
+    if hostfile:
+        _check_backbone(recipe, filled)
+        sys.exit(launch_on_hosts(hostfile, argv))
     if launched:
         end_with_parent()
     if nproc and nproc > 1 and not launched:
@@ -76,7 +83,7 @@ def train(
 
     _check_backbone(recipe, filled)
     try:
-        world = join_world(place)
+        world = join_world(place, timeout_s)
         run = Run(folder, recipe, filled, packed, accept_changed_shards=accept_changed_shards)
         summary = run.train(world, resume)
     except StoppedError as stopped:
@@ -99,8 +106,9 @@ def train(
 def _lost(place: Place | None, failure: RuntimeError) -> Sf2Error:
     rank = f"rank {place.rank} of {place.world_size}" if place else "this rank"
     return Sf2Error(
-        f"{rank} lost another one ({' '.join(str(failure).split())[:200]})",
-        "See why that one ended, then go on with --resume.",
+        f"{rank} lost another one: it ended, or its host cannot be reached"
+        f" ({' '.join(str(failure).split())[:200]})",
+        "See why, then go on with --resume, on the hosts that are left if need be.",
     )
 
 
@@ -147,7 +155,9 @@ def _check_folder(folder: Path, resume: bool) -> None:
             f"{folder} holds a run already",
             "Go on with --resume, choose another folder with --out, or remove it.",
         )
-    if resume and not has_run:
+    # torchrun starts the same command again on the hosts that are left, so its first start says
+    # --resume as well.
+    if resume and not has_run and "TORCHELASTIC_RUN_ID" not in os.environ:
         raise Sf2Error(f"--resume: no run in {folder}", "Start it without --resume.")
     above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from sf2cli.errors import Sf2Error
 from sf2cli.training.place import Place
 
-GROUP_TIMEOUT = timedelta(minutes=10)
+GROUP_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,13 @@ class World:
         return said
 
 
-def join_world(place: Place | None) -> World:
+def join_world(place: Place | None, timeout_s: float = GROUP_TIMEOUT_S) -> World:
     """Join the process group: NCCL where CUDA is, gloo elsewhere; alone without a launcher.
 
     Must run before anything imports deepspeed, which picks its accelerator at import.
+
+    Args:
+        timeout_s: seconds after which a rank that waits for another one gives up.
     """
     alone = place is None
     place = place or Place(0, 1, 0)
@@ -53,7 +56,10 @@ def join_world(place: Place | None) -> World:
     else:
         _find_master()
         dist.init_process_group(
-            backend, rank=place.rank, world_size=place.world_size, timeout=GROUP_TIMEOUT
+            backend,
+            rank=place.rank,
+            world_size=place.world_size,
+            timeout=timedelta(seconds=timeout_s),
         )
     return World(place.rank, place.world_size, device)
 

@@ -115,6 +115,13 @@ def test_launchers_give_the_run_of_nproc(ds, words, place, nproc_run):
     assert losses_of(place / f"by-{words[0]}") == pytest.approx(losses_of(run), rel=1e-5)
 
 
+def test_a_hostfile_gives_the_run_of_nproc(place, nproc_run):
+    # DeepSpeed's launcher needs neither ssh nor pdsh for a single host.
+    (place / "hosts").write_text("localhost slots=2\n")
+    typed("sf2", *TRAIN, "--hostfile", "hosts", "--out", "by-hosts", cwd=place)
+    assert losses_of(place / "by-hosts") == pytest.approx(losses_of(nproc_run[0]), rel=1e-5)
+
+
 def test_slurm_gives_the_run_of_nproc(place, nproc_run):
     first, second = sf2_ranks(slurm_ranks(), *TRAIN, "--out", "by-srun", cwd=place)
     assert (first.code, second.code) == (0, 0), first.err + second.err

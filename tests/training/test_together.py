@@ -16,6 +16,7 @@ from tests.training.engines import (
 )
 
 CLIPPING = 1.0
+COMPILED_STAGES = (0, 2)
 # Adam moves a weight by the sign of a tiny gradient, which is rounding: eps quiets those.
 ADAM = {"type": "AdamW", "params": {"lr": 0.001, "betas": [0.8, 0.9], "eps": 1e-4}}
 ADAGRAD = {"type": "adagrad", "params": {"lr": 0.01, "eps": 1e-3}}
@@ -41,13 +42,13 @@ CASES = {
         zero(2, gradient_clipping=CLIPPING, gradient_accumulation_steps=2),
         recipe_with(),
     ),
-    **{f"AdamW, ZeRO {s}": (zero(s, optimizer=ADAM), recipe_with()) for s in STAGES},
+    **{f"AdamW, ZeRO {s}": (zero(s, optimizer=ADAM), recipe_with()) for s in (0, 1, 3)},
     "Adagrad": (
         zero(2, optimizer={"type": "adagrad", "params": {"lr": 0.01, "eps": 1e-3}}),
         recipe_with(),
     ),
     "RMSprop": (zero(3, optimizer={"type": "RMSprop", "params": {"eps": 1e-2}}), recipe_with()),
-    **{f"offload, ZeRO {s}": (offloaded(s), recipe_with()) for s in (1, 2, 3)},
+    **{f"offload, ZeRO {s}": (offloaded(s), recipe_with()) for s in (1, 3)},
     "offload and clipping": (offloaded(2, gradient_clipping=CLIPPING), recipe_with()),
     "units": (zero(0), recipe_with()),
     **{f"checkpointing, ZeRO {s}": (zero(s), CHECKPOINTED) for s in (0, 3)},
@@ -114,3 +115,15 @@ def test_low_precision_is_autocast_in_plain_torch(precision, scale, trained):
     expected = plain_torch(low_precision(precision), scale=scale)
     check(trained, precision, expected, atol=1e-2)
     assert trained[precision][0].losses != plain_torch().losses
+
+
+def _train_compiled():
+    recipe = recipe_with(backbone={"compile": True})
+    return [train(zero(stage), recipe) for stage in COMPILED_STAGES]
+
+
+@pytest.mark.slow
+def test_a_compiled_backbone_trains_as_plain_torch_does():
+    ranks, expected = run_ranks(2, _train_compiled), plain_torch()
+    for stage, found in zip(COMPILED_STAGES, zip(*ranks, strict=True), strict=True):
+        assert_trained_alike(found, expected, f"compiled, ZeRO {stage}")

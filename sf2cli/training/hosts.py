@@ -1,0 +1,72 @@
+"""`--hostfile`: run this command on many hosts with DeepSpeed's launcher."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sf2cli.errors import Sf2Error
+
+_LINE = re.compile(r"^(\S+)\s+slots=(\d+)$")
+_OPTION = "--hostfile"
+
+
+def read_hostfile(path: Path) -> dict[str, int]:
+    """Ranks of each host: lines `HOST slots=N`, as DeepSpeed reads them.
+
+    Raises:
+        Sf2Error: no such file, a line of another form, a host named twice, or no host at all.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as failure:
+        raise Sf2Error(f"--hostfile {path}: cannot be read ({failure})") from None
+    slots: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        text = line.partition("#")[0].strip()
+        if not text:
+            continue
+        match = _LINE.match(text)
+        if match is None or int(match[2]) < 1:
+            raise Sf2Error(
+                f"--hostfile {path}: line {number}: expected HOST slots=N, found {line!r}"
+            )
+        if match[1] in slots:
+            raise Sf2Error(f"--hostfile {path}: line {number}: {match[1]} is named twice")
+        slots[match[1]] = int(match[2])
+    if not slots:
+        raise Sf2Error(f"--hostfile {path}: names no host", "Write lines of HOST slots=N.")
+    return slots
+
+
+def launch_on_hosts(path: Path, arguments: Sequence[str]) -> int:
+    """Run `sf2 ARGUMENTS`, less --hostfile, on every host of the file; the exit status.
+
+    DeepSpeed's launcher needs pdsh, ssh without a password, and sf2, the shards and the run folder
+    at the same paths on every host. On one host it needs none of them.
+
+    Raises:
+        Sf2Error: the launcher is not installed.
+    """
+    launcher = Path(sys.executable).parent / "deepspeed"
+    command = [str(launcher), "--hostfile", str(path), "--no_python", "--no_local_rank"]
+    sf2 = str(Path(sys.executable).parent / "sf2")
+    try:
+        done = subprocess.run([*command, sf2, *without_hostfile(arguments)], check=False)
+    except OSError as failure:
+        raise Sf2Error(f"--hostfile {path}: {launcher}: {failure.strerror}") from None
+    return min(done.returncode, 1) if done.returncode >= 0 else 1
+
+
+def without_hostfile(arguments: Sequence[str]) -> list[str]:
+    """The command line that each rank gets."""
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if not skip and argument != _OPTION and not argument.startswith(f"{_OPTION}="):
+            kept.append(argument)
+        skip = argument == _OPTION and not skip
+    return kept
