@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sf2cli import console
 from sf2cli.backbones.published import load_published
@@ -71,12 +72,20 @@ def _open_sf2(path: Path, said: InputOptions, device: str) -> Embedder:
         embedding_size=made.backbone.embedding_size,
         image_size=made.backbone.image_size,
         preprocessing=_preprocessing(path, said, made.preprocessing),
-        mirrored=said.mirrored is not False,
+        mirrored=_mirrored(said, made.training),
         sha256=made.weights_sha256,
         head=made.head,
         training=made.training,
     )
     return NetworkEmbedder(card, torch_network(module, card), device)
+
+
+def _mirrored(said: InputOptions, training: dict[str, Any]) -> bool:
+    """As said, or else as in training: a mirrored character is another one, or none."""
+    if said.mirrored is not None:
+        return said.mirrored
+    flipped: bool = training.get("recipe", {}).get("data", {}).get("flip", True)
+    return flipped
 
 
 def _open_published(path: Path, said: InputOptions, device: str) -> Embedder:
