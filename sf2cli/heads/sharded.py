@@ -22,6 +22,7 @@ from sf2cli.heads.initial import initialize_rows_
 from sf2cli.heads.kernels import choose_kernels
 from sf2cli.heads.precision import fast_products
 from sf2cli.heads.sampling import sampled_tiles
+from sf2cli.heads.similarity import SimilaritySums
 from sf2cli.heads.sphereface2 import SphereFace2, initial_bias
 from sf2cli.heads.tile_size import tile_size_for
 from sf2cli.heads.tiles import (
@@ -50,7 +51,7 @@ class ShardedHead(ClassShard):
     """K binary classifiers of which this rank owns one contiguous range.
 
     `weight` [shard, d] holds this rank's rows, always of unit length; `bias` is a scalar that
-    every rank holds alike. A training step is either `HeadSGD.one_pass`, or `forward`, `backward`
+    every rank holds alike; `similarities` is what the passes saw. A training step is either `HeadSGD.one_pass`, or `forward`, `backward`
     and `HeadSGD.step`, which keeps a gradient of the weight's size and so can accumulate or clip.
     Gradients are those of the whole loss: step them on each rank as they are, with no averaging.
 
@@ -108,6 +109,7 @@ class ShardedHead(ClassShard):
         else:
             chosen = products or dtype
         self.products: torch.dtype = chosen
+        self.similarities = SimilaritySums()
         self.kernels = choose_kernels(device, dtype, self.products, hp)
         shard = torch.empty(self.rows, embedding_size, device=device, dtype=dtype)
         initialize_rows_(shard, self.start, seed)
@@ -189,8 +191,10 @@ class ShardedHead(ClassShard):
                 products=self.products,
             )
         with phase("communication"):
-            sums = self.ranks.sum_(shard.sums).to(unit.dtype)
+            everything = self.ranks.sum_(shard.sums)
             grad_unit = self.ranks.sum_and_scatter(shard.grad_features)
+        self.similarities.add(everything[2:], len(everyone), self.num_classes)
+        sums = everything[:2].to(unit.dtype)
         return Pass(unit, sums[0], grad_unit.mul_(self.ranks.size), sums[1])
 
     def _tiles(self, batch: int, labels: Tensor, draw: int) -> Iterator[Tile]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from sf2cli.heads.kernels import Kernels, Targets
-from sf2cli.heads.sphereface2 import SphereFace2, positives
+from sf2cli.heads.sphereface2 import SphereFace2, g, positives
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,9 @@ class Batch:
 
 
 class ShardLoss(NamedTuple):
-    """The loss of one shard's classifiers: `sums` [2] float64 holds the loss and dL/db,
-    `grad_features` [B, d] is with respect to the unit features."""
+    """The loss of one shard's classifiers: `sums` [6] float64 holds the loss, dL/db and what
+    `similarity.SimilaritySums` counts; `grad_features` [B, d] is with respect to the unit
+    features."""
 
     sums: Tensor
     grad_features: Tensor
@@ -124,7 +125,7 @@ def shard_pass(
     """
     unit, scale = batch.unit, batch.scale
     # Summed in float64: over millions of classes the addends of late tiles would be rounded away.
-    sums = torch.zeros(2, dtype=torch.float64, device=weight.device)
+    sums = torch.zeros(6, dtype=torch.float64, device=weight.device)
     grad_features = torch.zeros_like(unit)
     if not len(weight):
         return ShardLoss(sums, grad_features)
@@ -142,25 +143,28 @@ def shard_pass(
             targets = Targets(_row_numbers(tile, labels), own_grad)
             grad_cos = scratch("grad_cos", len(rows), len(unit))
             found = kernels.negatives(cos, grad_cos, targets, tile.first, tile.row_weight, bias, hp)
-            sums += found.sum(1, dtype=torch.float64)
+            sums[:4] += found.sum(1, dtype=torch.float64)
         with phase("product"):
             grad_features += grad_cos.T @ rows
             grad_rows = scratch("grad_rows", *rows.shape)
             torch.mm(grad_cos, scaled, out=grad_rows)
         with phase("update"):
             consume(tile, grad_rows)
-    return ShardLoss(sums * scale, grad_features.mul_(scale))
+    sums[:2] *= scale
+    return ShardLoss(sums, grad_features.mul_(scale))
 
 
 def _own_gradients(
     batch: Batch, weight: Tensor, bias: Tensor, hp: SphereFace2, sums: Tensor
 ) -> Tensor:
-    """The positives' derivatives by their cosines [B], their loss added to `sums`."""
+    """The positives' derivatives by their cosines [B]; what they add to `sums` is added."""
     here = (batch.labels >= 0) & (batch.labels < len(weight))
     own_rows = weight[batch.labels.clamp(0, len(weight) - 1)].to(batch.unit.dtype)
-    part = positives((own_rows * batch.unit).sum(1), bias, hp)
-    sums[0] += part.loss.masked_fill(~here, 0).sum(dtype=torch.float64)
-    sums[1] += part.grad_bias.masked_fill(~here, 0).sum(dtype=torch.float64)
+    cos = (own_rows * batch.unit).sum(1)
+    part = positives(cos, bias, hp)
+    above = (hp.r * g(cos, hp.t) + bias > 0).to(cos.dtype)
+    found = torch.stack((part.loss, part.grad_bias, cos, above)).masked_fill(~here, 0)
+    sums[[0, 1, 4, 5]] += found.sum(1, dtype=torch.float64)
     return part.grad_cos
 
 
