@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,43 +20,43 @@ from sf2cli.data.loader import TrainLoader
 from sf2cli.data.manifest import MANIFEST_NAME
 from sf2cli.data.packed import PackedSet
 from sf2cli.errors import Sf2Error
-from sf2cli.files import file_sha256, replace_file
+from sf2cli.files import file_sha256
 from sf2cli.heads.sharded import ShardedHead
-from sf2cli.recipe import Recipe, dump_recipe
+from sf2cli.recipe import Recipe
 from sf2cli.training.backbone_state import gather_weights
-from sf2cli.training.checkpoint import (
-    RunState,
-    latest_checkpoint,
-    read_state,
-    read_weights,
-    restore_optimizers_and_head,
-    save_checkpoint,
-)
-from sf2cli.training.engine import TrainingEngine, new_backbone
-from sf2cli.training.lock import locked
+from sf2cli.training.checkpoint import RunState, latest_checkpoint, save_checkpoint
+from sf2cli.training.engine import TrainingEngine
+from sf2cli.training.metrics import MetricsFile
+from sf2cli.training.restore import new_engine, restored_engine
+from sf2cli.training.run_folder import RunFolder
 from sf2cli.training.schedule import lr_factor
 from sf2cli.training.world import World
 
+Batches = Iterator[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step left: its number from 1, its loss, and seconds in all and waiting for data."""
+
+    number: int
+    loss: float
+    lr: float
+    seconds: float
+    waited: float
+
 
 class Run:
-    """One run in its folder: recipe.yaml, ds.json, metrics.jsonl, checkpoints/ and model/."""
+    """One run in its folder."""
 
     def __init__(
         self, folder: Path, recipe: Recipe, ds_config: dict[str, Any], packed: PackedSet
     ) -> None:
-        self.folder = folder
+        self.folder = RunFolder(folder)
         self.recipe = recipe
         self.ds_config = ds_config
         self.packed = packed
         self.manifest_sha256 = file_sha256(packed.folder / MANIFEST_NAME)
-
-    @property
-    def metrics_path(self) -> Path:
-        return self.folder / "metrics.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
 
     def train(self, world: World, resume: bool) -> dict[str, Any]:
         """Train to the end, from the latest checkpoint if `resume`; collective.
@@ -68,12 +67,17 @@ class Run:
         recipe = self.recipe
         loader = self._loader(world)
         total = recipe.schedule.steps or (recipe.schedule.epochs or 0) * loader.batches_per_epoch
-        checkpoint = latest_checkpoint(self.checkpoints) if resume else None
-        start = self._state_of(checkpoint).step if checkpoint else 0
-        engine = self._engine(world, checkpoint)
+        checkpoint = latest_checkpoint(self.folder.checkpoints) if resume else None
+        settings = (recipe, self.ds_config, world, self.packed)
+        if checkpoint:
+            engine, start = restored_engine(checkpoint, *settings, self.manifest_sha256)
+        else:
+            engine, start = new_engine(*settings), 0
         with ExitStack() as held:
+            metrics = None
             if world.rank == 0:
-                self._open_folder(start, held)
+                opened = self.folder.opened(recipe, self.ds_config, start)
+                metrics = held.enter_context(opened)
             dist.barrier()
             if checkpoint:
                 console.info(f"going on from {checkpoint} (step {start} of {total})")
@@ -85,7 +89,8 @@ class Run:
                 f" {self.ds_config.get('zero_optimization', {}).get('stage', 0)},"
                 f" {recipe.precision}; {_describe(engine.head)}"
             )
-            summary = self._steps(engine, loader, world, start, total)
+            batches = _batches(loader, start)
+            summary = self._steps(engine, batches, world, metrics, start, total)
             return self._finish(engine, world, summary)
 
     def _loader(self, world: World) -> TrainLoader:
@@ -103,135 +108,73 @@ class Run:
             limits=Augment(**data.augment.model_dump()),
         )
 
-    def _state_of(self, checkpoint: Path) -> RunState:
-        state = read_state(checkpoint)
-        if state.manifest_sha256 != self.manifest_sha256:
-            raise Sf2Error(
-                f"--resume: {self.packed.folder} is not the set that {checkpoint} was trained on",
-                "Point data.shards at the same packed set, or start a new run with --out.",
-            )
-        return state
-
-    def _engine(self, world: World, checkpoint: Path | None) -> TrainingEngine:
-        backbone = new_backbone(self.recipe)
-        if checkpoint:
-            try:
-                backbone.load_state_dict(read_weights(checkpoint))
-            except RuntimeError as failure:
-                raise Sf2Error(
-                    f"--resume: {checkpoint} is not of this recipe's backbone"
-                    f" ({' '.join(str(failure).split())[:200]})",
-                    f"Take backbone and image size from {self.folder / 'recipe.yaml'}.",
-                ) from None
-        engine = TrainingEngine(
-            self.recipe, backbone, self.ds_config, world, self.packed.manifest.num_identities
-        )
-        if checkpoint:
-            restore_optimizers_and_head(checkpoint, engine)
-        return engine
-
-    def _open_folder(self, start: int, held: ExitStack) -> None:
-        new = not self.folder.exists()
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(locked(self.folder))
-            self._write_settings(start)
-        except OSError as failure:
-            if new:
-                shutil.rmtree(self.folder, ignore_errors=True)
-            raise self._refused(self.folder, failure) from None
-
-    def _refused(self, path: Path, failure: OSError) -> Sf2Error:
-        return Sf2Error(
-            f"{path}: cannot be written ({failure.strerror})",
-            "Free disk space, or choose another folder with --out.",
-        )
-
-    def _write_settings(self, start: int) -> None:
-        replace_file(self.folder / "recipe.yaml", dump_recipe(self.recipe))
-        replace_file(self.folder / "ds.json", json.dumps(self.ds_config, indent=2) + "\n")
-        kept = ""
-        if start and self.metrics_path.exists():
-            lines = self.metrics_path.read_text(encoding="utf-8").splitlines()
-            kept = "".join(f"{line}\n" for line in lines if _step_of(line) <= start)
-        replace_file(self.metrics_path, kept)
-
     def _steps(
-        self, engine: TrainingEngine, loader: TrainLoader, world: World, start: int, total: int
+        self,
+        engine: TrainingEngine,
+        batches: Batches,
+        world: World,
+        metrics: MetricsFile | None,
+        start: int,
+        total: int,
     ) -> dict[str, Any]:
         recipe = self.recipe
-        batches = _batches(loader, start)
-        loss, done, waited, began = math.nan, 0, 0.0, time.perf_counter()
+        loss, waited, began = None, 0.0, time.perf_counter()
         with console.progress("train", total - start) as line:
-            for step in range(start + 1, total + 1):
-                step_began = time.perf_counter()
-                images, labels = next(batches)
-                wait = time.perf_counter() - step_began
-                lr = recipe.optimizer.lr * lr_factor(recipe.schedule, step - 1, total)
-                engine.set_lr(lr)
-                loss = engine.step(images, labels).item()
-                seconds = time.perf_counter() - step_began
-                waited, done = waited + wait, done + 1
-                rate = recipe.batch_size / seconds
-                if engine.skipped or not math.isfinite(loss):
-                    what = f"the loss is {loss}"
-                    if math.isfinite(loss):
-                        what = f"the backbone's gradient is not finite (loss {loss:.4g})"
-                    raise Sf2Error(
-                        f"{what} at step {step} (learning rate {lr:.4g})",
-                        "Lower optimizer.lr or head.loss_weight, or lengthen the warm-up.",
-                    )
-                if world.rank == 0:
-                    self._log(step, loss, lr, rate, wait / seconds, engine)
+            for number in range(start + 1, total + 1):
+                step = self._step(engine, batches, number, total)
+                loss, waited = step.loss, waited + step.waited
+                _check_finite(step, engine)
+                if metrics:
+                    metrics.log(number, self._measured(step, engine))
                 line.advance(
                     1,
-                    loss=f"{loss:.4f}",
-                    lr=f"{lr:.4g}",
-                    rate=f"{rate:.0f} images/s",
-                    wait=f"{wait / seconds:.0%} for data",
+                    loss=f"{step.loss:.4f}",
+                    lr=f"{step.lr:.4g}",
+                    rate=f"{recipe.batch_size / step.seconds:.0f} images/s",
+                    wait=f"{step.waited / step.seconds:.0%} for data",
                 )
-                if step % recipe.checkpoint.every_steps == 0 or step == total:
-                    self._save(engine, step, world)
+                if number % recipe.checkpoint.every_steps == 0 or number == total:
+                    self._save(engine, number, world)
         seconds = max(time.perf_counter() - began, 1e-9)
         return {
             "steps": total,
-            "loss": loss if done else None,
-            "images_per_s": done * recipe.batch_size / seconds,
+            "loss": loss,
+            "images_per_s": (total - start) * recipe.batch_size / seconds,
             "data_wait": waited / seconds,
             "seconds": seconds,
         }
 
-    def _log(
-        self, step: int, loss: float, lr: float, rate: float, wait: float, engine: TrainingEngine
-    ) -> None:
-        record = {
-            "step": step,
-            "loss": loss,
-            "lr": lr,
-            "images_per_s": rate,
-            "data_wait": wait,
+    def _step(self, engine: TrainingEngine, batches: Batches, number: int, total: int) -> Step:
+        began = time.perf_counter()
+        images, labels = next(batches)
+        waited = time.perf_counter() - began
+        lr = self.recipe.optimizer.lr * lr_factor(self.recipe.schedule, number - 1, total)
+        engine.set_lr(lr)
+        loss = engine.step(images, labels).item()
+        return Step(number, loss, lr, time.perf_counter() - began, waited)
+
+    def _measured(self, step: Step, engine: TrainingEngine) -> dict[str, float]:
+        return {
+            "loss": step.loss,
+            "lr": step.lr,
+            "images_per_s": self.recipe.batch_size / step.seconds,
+            "data_wait": step.waited / step.seconds,
             "bias": engine.head.bias.item(),
         }
-        try:
-            with self.metrics_path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(record) + "\n")
-        except OSError as failure:
-            raise self._refused(self.metrics_path, failure) from None
 
     def _save(self, engine: TrainingEngine, step: int, world: World) -> None:
         state = RunState(step=step, world_size=world.size, manifest_sha256=self.manifest_sha256)
-        save_checkpoint(self.checkpoints, engine, state, self.packed.manifest.identities)
+        save_checkpoint(self.folder.checkpoints, engine, state, self.packed.manifest.identities)
 
     def _finish(
         self, engine: TrainingEngine, world: World, summary: dict[str, Any]
     ) -> dict[str, Any]:
         weights = gather_weights(engine.deepspeed)
-        model = self.folder / "model"
         if world.rank == 0:
             recipe = self.recipe
             head = recipe.head.model_dump(by_alias=True)
             save_model(
-                model,
+                self.folder.model,
                 weights,
                 backbone={
                     "name": recipe.backbone.name,
@@ -252,7 +195,18 @@ class Run:
                 },
             )
         dist.barrier()
-        return {"run": str(self.folder), "model": str(model), **summary}
+        return {"run": str(self.folder.path), "model": str(self.folder.model), **summary}
+
+
+def _check_finite(step: Step, engine: TrainingEngine) -> None:
+    if engine.skipped or not math.isfinite(step.loss):
+        what = f"the loss is {step.loss}"
+        if math.isfinite(step.loss):
+            what = f"the backbone's gradient is not finite (loss {step.loss:.4g})"
+        raise Sf2Error(
+            f"{what} at step {step.number} (learning rate {step.lr:.4g})",
+            "Lower optimizer.lr or head.loss_weight, or lengthen the warm-up.",
+        )
 
 
 def _describe(head: ShardedHead) -> str:
@@ -262,17 +216,9 @@ def _describe(head: ShardedHead) -> str:
     return f"head: {rows} rows, {products} products, {head.kernels.name}, {negatives} negatives"
 
 
-def _batches(loader: TrainLoader, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(loader: TrainLoader, start: int) -> Batches:
     """Batches without end, from the one that follows `start` steps."""
     epoch, first = divmod(start, loader.batches_per_epoch)
     while True:
         yield from loader.epoch(epoch, first)
         epoch, first = epoch + 1, 0
-
-
-def _step_of(line: str) -> int:
-    """The step of a metrics line; a line cut short by a kill counts as lost."""
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return 2**63
