@@ -102,6 +102,22 @@ class ScheduleRecipe(_Section):
         return self
 
 
+class StartRecipe(_Section):
+    """Start from a trained run on other identities: its backbone, and its rows by name.
+
+    `run` is a run folder, for its latest checkpoint, or one checkpoint. `new_identities` says how
+    rows begin that the run has none for: "mean", the mean embedding of their images by its
+    backbone, or "random". `renamed` is a file of lines OLD, a tab, NEW: the row of OLD goes to
+    NEW, and rows that meet are merged into their mean direction. `momentum` is that of carried
+    rows and of the bias; the backbone's starts at zero either way.
+    """
+
+    run: Path
+    new_identities: Literal["mean", "random"] = "mean"
+    renamed: Path | None = None
+    momentum: Literal["zero", "keep"] = "zero"
+
+
 class CheckpointRecipe(_Section):
     """How often to save; the last step is always saved."""
 
@@ -122,6 +138,7 @@ class Recipe(_Section):
     optimizer: OptimizerRecipe = OptimizerRecipe()
     schedule: ScheduleRecipe
     checkpoint: CheckpointRecipe = CheckpointRecipe()
+    start: StartRecipe | None = None
 
 
 def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:

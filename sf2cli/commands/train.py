@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -27,6 +28,13 @@ from sf2cli import console
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/NAME]")
 @click.option("--resume", is_flag=True, help="Go on from the run folder's latest checkpoint.")
 @click.option(
+    "--start-from",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Begin with the backbone and, by name, the identities of a trained run; as the recipe's"
+    " start.run.",
+)
+@click.option(
     "--set",
     "overrides",
     multiple=True,
@@ -40,6 +48,7 @@ def command(
     nproc: int | None,
     out: Path | None,
     resume: bool,
+    start_from: Path | None,
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -53,11 +62,15 @@ def command(
       sf2 train configs/att.yaml --deepspeed configs/ds_zero1.json
       sf2 train configs/att.yaml --deepspeed configs/ds_zero2.json --nproc 2
       sf2 train configs/att.yaml --deepspeed configs/ds_zero1.json --resume
+      sf2 train more.yaml --deepspeed configs/ds_zero1.json --start-from runs/att
       torchrun --nproc-per-node 2 --no-python sf2 train RECIPE --deepspeed DS
       deepspeed --no_python sf2 train RECIPE --deepspeed DS
     """
     from sf2cli.training.start import train
 
+    if start_from:
+        # JSON is YAML: a path stays text, whatever it looks like.
+        overrides = (*overrides, f"start.run={json.dumps(str(start_from))}")
     summary = train(
         recipe, ds_json, nproc=nproc, out=out, resume=resume, overrides=overrides, argv=sys.argv[1:]
     )

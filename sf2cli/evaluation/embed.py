@@ -53,7 +53,7 @@ def embed(faces: Faces, model: nn.Module, card: ModelCard, description: str) -> 
             # Once one image is bad the rest is read only to count.
             if not unreadable:
                 images = normalise(torch.from_numpy(batch).to(device), card.preprocessing)
-                rows.append(F.normalize((model(images) + model(images.flip(3))).float()).cpu())
+                rows.append(unit_embeddings(model, images).cpu())
             line.advance(len(batch))
     if unreadable:
         raise _unreadable(unreadable, len(faces))
@@ -65,6 +65,16 @@ def embed(faces: Faces, model: nn.Module, card: ModelCard, description: str) -> 
             "The model's weights are damaged or its training diverged.",
         )
     return Embedded(embeddings, pixels.reshape(len(faces), -1))
+
+
+def unit_embeddings(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """f(x) + f(mirrored x), scaled to unit length: float32 [B, embedding_size].
+
+    Args:
+        model: the backbone f in eval mode.
+        images: [B, C, H, W] as f takes them, on its device.
+    """
+    return F.normalize((model(images) + model(images.flip(3))).float())
 
 
 def _decode(faces: Faces, start: int, batch: NDArray[np.uint8]) -> list[Sf2Error]:

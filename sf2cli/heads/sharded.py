@@ -51,9 +51,10 @@ class ShardedHead(ClassShard):
     """K binary classifiers of which this rank owns one contiguous range.
 
     `weight` [shard, d] holds this rank's rows, always of unit length; `bias` is a scalar that
-    every rank holds alike; `similarities` is what the passes saw. A training step is either `HeadSGD.one_pass`, or `forward`, `backward`
+    every rank holds alike. A training step is either `HeadSGD.one_pass`, or `forward`, `backward`
     and `HeadSGD.step`, which keeps a gradient of the weight's size and so can accumulate or clip.
     Gradients are those of the whole loss: step them on each rank as they are, with no averaging.
+    `similarities` sums up what the passes saw.
 
     Args:
         num_classes: K, over all ranks.

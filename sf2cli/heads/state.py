@@ -9,6 +9,7 @@ rows. The caller makes the folder whole or absent.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from sf2cli.errors import Sf2Error
 from sf2cli.files import file_sha256, write_through
 from sf2cli.heads.optimizer import HeadSGD
+from sf2cli.heads.ranks import Ranks
 from sf2cli.heads.shard_file import read_rows, write_rows
 from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.sphereface2 import SphereFace2
@@ -185,8 +187,7 @@ def load_head(folder: Path, head: ShardedHead, optimizer: HeadSGD | None = None)
         manifest = read_head_manifest(folder)
         _check_sizes(folder / MANIFEST, manifest, head)
         _check_momentum(folder / MANIFEST, manifest, optimizer)
-        for entry in manifest.files[head.ranks.rank :: head.ranks.size]:
-            _check_file(folder / entry.file, entry)
+        check_files(folder, manifest, head.ranks)
     except Sf2Error as error:
         failure = error
     head.ranks.raise_together(failure)
@@ -236,16 +237,36 @@ def _check_file(path: Path, entry: RowFile) -> None:
 def _load_rows(
     folder: Path, manifest: HeadManifest, head: ShardedHead, optimizer: HeadSGD | None
 ) -> None:
-    tensors = _row_tensors(head, optimizer)
+    if head.rows:
+        read_range(folder, manifest, head.start, _row_tensors(head, optimizer))
+
+
+def check_files(folder: Path, manifest: HeadManifest, ranks: Ranks) -> None:
+    """Compare this rank's part of the files with their hashes; every file is some rank's.
+
+    Raises:
+        Sf2Error: a file is missing, short or changed.
+    """
+    for entry in manifest.files[ranks.rank :: ranks.size]:
+        _check_file(folder / entry.file, entry)
+
+
+def read_range(
+    folder: Path, manifest: HeadManifest, first: int, into: Mapping[str, Tensor]
+) -> None:
+    """Read the rows of class ids `first` ... into each named tensor, all [n, d] of one n.
+
+    Raises:
+        Sf2Error: a file is missing, short or foreign.
+    """
+    stop = first + len(next(iter(into.values())))
     for entry in manifest.files:
-        first, last = max(entry.start, head.start), min(entry.stop, head.stop)
-        if first >= last:
+        low, high = max(entry.start, first), min(entry.stop, stop)
+        if low >= high:
             continue
-        into = {
-            name: rows[first - head.start : last - head.start] for name, rows in tensors.items()
-        }
+        part = {name: rows[low - first : high - first] for name, rows in into.items()}
         try:
-            read_rows(folder / entry.file, into, first - entry.start)
+            read_rows(folder / entry.file, part, low - entry.start)
         except (OSError, SafetensorError, RuntimeError) as error:
             raise Sf2Error(
                 f"{folder / entry.file}: not the rows {entry.start} to {entry.stop} of a head"

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from sf2cli.errors import Sf2Error
 from sf2cli.files import replace_file, sync, write_through
-from sf2cli.heads.state import load_head, save_head
+from sf2cli.heads.state import MANIFEST, load_head, save_head
 from sf2cli.training.backbone_state import gather_momentum, gather_weights, restore_momentum
 from sf2cli.training.engine import TrainingEngine
 
@@ -122,6 +122,26 @@ def latest_checkpoint(folder: Path) -> Path | None:
             "Write the name of a checkpoint folder beside it into the file.",
         )
     return path
+
+
+def find_checkpoint(folder: Path, what: str) -> Path:
+    """The checkpoint `folder`, or the latest of the run `folder`.
+
+    Args:
+        what: the option or field that named it, for the message.
+
+    Raises:
+        Sf2Error: neither.
+    """
+    if (folder / "head" / MANIFEST).exists():
+        return folder
+    found = latest_checkpoint(folder / "checkpoints")
+    if found is None:
+        raise Sf2Error(
+            f"{what} {folder}: neither a run with a checkpoint nor a checkpoint",
+            "Name a run folder, or a folder in its checkpoints/.",
+        )
+    return found
 
 
 def read_state(checkpoint: Path) -> RunState:

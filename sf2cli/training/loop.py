@@ -26,6 +26,7 @@ from sf2cli.recipe import Recipe
 from sf2cli.training.backbone_state import gather_weights
 from sf2cli.training.checkpoint import RunState, latest_checkpoint, save_checkpoint
 from sf2cli.training.engine import TrainingEngine
+from sf2cli.training.graft import grafted_engine
 from sf2cli.training.metrics import MetricsFile
 from sf2cli.training.restore import new_engine, restored_engine
 from sf2cli.training.run_folder import RunFolder
@@ -71,6 +72,8 @@ class Run:
         settings = (recipe, self.ds_config, world, self.packed)
         if checkpoint:
             engine, start = restored_engine(checkpoint, *settings, self.manifest_sha256)
+        elif recipe.start:
+            engine, start = grafted_engine(*settings), 0
         else:
             engine, start = new_engine(*settings), 0
         with ExitStack() as held:

@@ -55,6 +55,10 @@ def train(
     folder = out or Path("runs") / recipe.name
     if not launched or (place and place.rank == 0):
         _check_folder(folder, resume)
+        if recipe.start and not resume:
+            from sf2cli.training.graft import check_start
+
+            check_start(recipe.start, packed)
     if launched:
         end_with_parent()
     if nproc and nproc > 1 and not launched:
