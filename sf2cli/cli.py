@@ -19,6 +19,7 @@ from sf2cli.errors import Sf2Error
 COMMANDS = {
     "pack": "Pack face images into WebDataset shards.",
     "train": "Train a backbone under DeepSpeed with an identity-sharded head.",
+    "watch": "Show a run's curves in the terminal, live while it trains.",
     "eval": "Evaluate a model: accuracy, EER, AUC, TAR at FAR, and an HTML report.",
     "head": "Look into the head of a run: sizes, ranges, norms and health.",
     "scale-test": "Measure what N identities cost on this machine.",
@@ -67,6 +68,7 @@ def cli() -> None:
     A first run:
       sf2 pack photos/ shards/mine
       sf2 train configs/att.yaml --deepspeed configs/ds_zero1.json
+      sf2 watch runs/att
       sf2 eval runs/att --set shards/att-test
       sf2 head info runs/att
       sf2 scale-test --num-ids 1000000

@@ -118,6 +118,27 @@ class StartRecipe(_Section):
     momentum: Literal["zero", "keep"] = "zero"
 
 
+class WatchRecipe(_Section):
+    """Where the numbers of metrics.jsonl go as well: TensorBoard event files in the run folder, and
+    the W&B project of that name."""
+
+    tensorboard: bool = False
+    wandb: str | None = Field(None, min_length=1)
+
+
+class ValidationRecipe(_Section):
+    """Verification while training, and the best model kept in best/.
+
+    `sets` are packed sets, for all their pairs, and InsightFace's .bin files. After every
+    `every_steps` steps and the last one the model is measured on each; where the mean of `metric`
+    over the sets is better than ever before, it is the best.
+    """
+
+    sets: list[Path] = Field(min_length=1)
+    every_steps: int = Field(1000, gt=0)
+    metric: Literal["eer", "auc", "accuracy"] = "eer"
+
+
 class CheckpointRecipe(_Section):
     """How often to save; the last step is always saved."""
 
@@ -139,6 +160,8 @@ class Recipe(_Section):
     schedule: ScheduleRecipe
     checkpoint: CheckpointRecipe = CheckpointRecipe()
     start: StartRecipe | None = None
+    validation: ValidationRecipe | None = None
+    watch: WatchRecipe = WatchRecipe()
 
 
 def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:

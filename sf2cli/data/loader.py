@@ -64,6 +64,7 @@ class TrainLoader:
                 f" of {self._global_batch} ({world_size} rank(s) x {batch_size})",
                 f"Lower batch_size to {len(packed)} or less, or pack more images.",
             )
+        self._packed = packed
         self._samples = len(packed)
         self._batch = batch_size
         self._rank = rank
@@ -90,6 +91,12 @@ class TrainLoader:
         else:
             flips = np.zeros(self._samples, dtype=np.bool_)
         yield from self._fetcher.fetch(self._requests(order, flips, epoch, start_batch))
+
+    def keys(self, epoch: int, batch: int) -> list[str]:
+        """What this rank's samples of a batch were called before packing, in its rows' order."""
+        first = batch * self._global_batch + self._rank * self._batch
+        order = epoch_order(self._samples, self._seed, epoch)
+        return [self._packed.source(int(i)) for i in order[first : first + self._batch]]
 
     def _requests(
         self, order: NDArray[np.int64], flips: NDArray[np.bool_], epoch: int, start_batch: int

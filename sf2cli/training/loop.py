@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +12,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sf2cli import console
-from sf2cli.backbones.saved import save_model
 from sf2cli.data.augment import Augment
 from sf2cli.data.loader import TrainLoader
 from sf2cli.data.manifest import MANIFEST_NAME
 from sf2cli.data.packed import PackedSet
-from sf2cli.errors import Sf2Error
 from sf2cli.files import file_sha256
 from sf2cli.heads.sharded import ShardedHead
 from sf2cli.recipe import Recipe
@@ -27,24 +23,15 @@ from sf2cli.training.backbone_state import gather_weights
 from sf2cli.training.checkpoint import RunState, latest_checkpoint, save_checkpoint
 from sf2cli.training.engine import TrainingEngine
 from sf2cli.training.graft import grafted_engine
-from sf2cli.training.metrics import MetricsFile
+from sf2cli.training.model_folder import write_model
+from sf2cli.training.page import write_page
 from sf2cli.training.restore import new_engine, restored_engine
 from sf2cli.training.run_folder import RunFolder
 from sf2cli.training.schedule import lr_factor
+from sf2cli.training.watched import Step, Watched
 from sf2cli.training.world import World
 
 Batches = Iterator[tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a step left: its number from 1, its loss, and seconds in all and waiting for data."""
-
-    number: int
-    loss: float
-    lr: float
-    seconds: float
-    waited: float
 
 
 class Run:
@@ -76,11 +63,12 @@ class Run:
             engine, start = grafted_engine(*settings), 0
         else:
             engine, start = new_engine(*settings), 0
+        watched = Watched(engine, recipe, self.folder, loader)
         with ExitStack() as held:
-            metrics = None
             if world.rank == 0:
                 opened = self.folder.opened(recipe, self.ds_config, start)
                 metrics = held.enter_context(opened)
+                watched.open(metrics, start, held)
             dist.barrier()
             if checkpoint:
                 console.info(f"going on from {checkpoint} (step {start} of {total})")
@@ -93,7 +81,7 @@ class Run:
                 f" {recipe.precision}; {_describe(engine.head)}"
             )
             batches = _batches(loader, start)
-            summary = self._steps(engine, batches, world, metrics, start, total)
+            summary = self._steps(engine, batches, world, watched, start, total)
             return self._finish(engine, world, summary)
 
     def _loader(self, world: World) -> TrainLoader:
@@ -116,7 +104,7 @@ class Run:
         engine: TrainingEngine,
         batches: Batches,
         world: World,
-        metrics: MetricsFile | None,
+        watched: Watched,
         start: int,
         total: int,
     ) -> dict[str, Any]:
@@ -124,11 +112,10 @@ class Run:
         loss, waited, began = None, 0.0, time.perf_counter()
         with console.progress("train", total - start) as line:
             for number in range(start + 1, total + 1):
+                watched.begin()
                 step = self._step(engine, batches, number, total)
                 loss, waited = step.loss, waited + step.waited
-                _check_finite(step, engine)
-                if metrics:
-                    metrics.log(number, self._measured(step, engine))
+                watched.end(step, total)
                 line.advance(
                     1,
                     loss=f"{step.loss:.4f}",
@@ -156,15 +143,6 @@ class Run:
         loss = engine.step(images, labels).item()
         return Step(number, loss, lr, time.perf_counter() - began, waited)
 
-    def _measured(self, step: Step, engine: TrainingEngine) -> dict[str, float]:
-        return {
-            "loss": step.loss,
-            "lr": step.lr,
-            "images_per_s": self.recipe.batch_size / step.seconds,
-            "data_wait": step.waited / step.seconds,
-            "bias": engine.head.bias.item(),
-        }
-
     def _save(self, engine: TrainingEngine, step: int, world: World) -> None:
         state = RunState(step=step, world_size=world.size, manifest_sha256=self.manifest_sha256)
         save_checkpoint(self.folder.checkpoints, engine, state, self.packed.manifest.identities)
@@ -174,42 +152,15 @@ class Run:
     ) -> dict[str, Any]:
         weights = gather_weights(engine.deepspeed)
         if world.rank == 0:
-            recipe = self.recipe
-            head = recipe.head.model_dump(by_alias=True)
-            save_model(
-                self.folder.model,
-                weights,
-                backbone={
-                    "name": recipe.backbone.name,
-                    "embedding_size": recipe.backbone.embedding_size,
-                    "image_size": recipe.data.image_size,
-                    "channels": recipe.data.channels,
-                },
-                head={
-                    **head,
-                    "bias": engine.head.bias.item(),
-                    "num_classes": self.packed.manifest.num_identities,
-                },
-                training={
-                    "recipe": recipe.model_dump(mode="json", by_alias=True),
-                    "manifest_sha256": self.manifest_sha256,
-                    "world_size": world.size,
-                    "steps": summary["steps"],
-                },
-            )
+            made = {
+                "manifest_sha256": self.manifest_sha256,
+                "world_size": world.size,
+                "steps": summary["steps"],
+            }
+            write_model(self.folder.model, weights, self.recipe, engine.head, made)
+            write_page(self.folder, self.recipe, summary)
         dist.barrier()
         return {"run": str(self.folder.path), "model": str(self.folder.model), **summary}
-
-
-def _check_finite(step: Step, engine: TrainingEngine) -> None:
-    if engine.skipped or not math.isfinite(step.loss):
-        what = f"the loss is {step.loss}"
-        if math.isfinite(step.loss):
-            what = f"the backbone's gradient is not finite (loss {step.loss:.4g})"
-        raise Sf2Error(
-            f"{what} at step {step.number} (learning rate {step.lr:.4g})",
-            "Lower optimizer.lr or head.loss_weight, or lengthen the warm-up.",
-        )
 
 
 def _describe(head: ShardedHead) -> str:

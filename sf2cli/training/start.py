@@ -59,6 +59,7 @@ def train(
             from sf2cli.training.graft import check_start
 
             check_start(recipe.start, packed)
+        _check_watching(recipe)
     if launched:
         end_with_parent()
     if nproc and nproc > 1 and not launched:
@@ -134,6 +135,16 @@ def _check_folder(folder: Path, resume: bool) -> None:
         from sf2cli.training.checkpoint import latest_checkpoint
 
         latest_checkpoint(folder / "checkpoints")
+
+
+def _check_watching(recipe: Recipe) -> None:
+    from sf2cli.training.sinks import check_watch
+
+    check_watch(recipe.watch)
+    if recipe.validation:
+        from sf2cli.training.validation import open_sets
+
+        open_sets(recipe.validation)
 
 
 def _check_backbone(recipe: Recipe, filled: dict[str, Any]) -> None:

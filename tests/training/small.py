@@ -32,7 +32,7 @@ def write_place(folder: Path) -> Path:
 def metrics_of(run: Path) -> list[dict[str, Any]]:
     """metrics.jsonl without what a clock measured."""
     lines = (run / "metrics.jsonl").read_text().splitlines()
-    clocks = {"images_per_s", "data_wait"}
+    clocks = {"images_per_s", "data_wait", "memory_gib"}
     return [{k: v for k, v in json.loads(line).items() if k not in clocks} for line in lines]
 
 

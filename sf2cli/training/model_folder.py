@@ -1,0 +1,46 @@
+"""A run's backbone as a model folder that `sf2 eval` reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sf2cli.backbones.saved import save_model
+from sf2cli.heads.sharded import ShardedHead
+from sf2cli.recipe import Recipe
+
+
+def write_model(
+    folder: Path,
+    weights: dict[str, Tensor],
+    recipe: Recipe,
+    head: ShardedHead,
+    training: dict[str, Any],
+) -> None:
+    """Write it whole or not at all; by one rank.
+
+    Args:
+        weights: of `gather_weights`.
+        training: where the model came from, beside the recipe; JSON values.
+
+    Raises:
+        Sf2Error: the disk refuses, or a weight is not the backbone's.
+    """
+    save_model(
+        folder,
+        weights,
+        backbone={
+            "name": recipe.backbone.name,
+            "embedding_size": recipe.backbone.embedding_size,
+            "image_size": recipe.data.image_size,
+            "channels": recipe.data.channels,
+        },
+        head={
+            **recipe.head.model_dump(by_alias=True),
+            "bias": head.bias.item(),
+            "num_classes": head.num_classes,
+        },
+        training={"recipe": recipe.model_dump(mode="json", by_alias=True), **training},
+    )
