@@ -108,7 +108,8 @@ def _validation(curves: Mapping[str, Curve]) -> list[tuple[str, bool, dict[str, 
     for sets in metrics.values():
         if len(sets) == 2:
             sets.pop("mean", None)
-    return [(f"validation: {metric}", False, sets) for metric, sets in metrics.items()]
+    named = {"eer": "EER", "auc": "AUC"}
+    return [(f"validation: {named.get(m, m)}", False, sets) for m, sets in metrics.items()]
 
 
 def thinned(curve: Sequence[tuple[float, float]], points: int) -> Curve:

@@ -81,7 +81,8 @@ def _facts(recipe: Recipe, summary: Mapping[str, Any], curves: Mapping[str, Curv
     if settings and (curve := curves.get(VALIDATION + settings.metric)):
         pick = min if settings.metric == "eer" else max
         step, value = pick(curve, key=lambda point: point[1])
-        rows.append((f"best {settings.metric} in validation", f"{value:.2%} after step {step:,}"))
+        name = f"best {settings.metric} in validation, mean of the sets"
+        rows.append((name, f"{value:.2%} after step {step:,}"))
     cells = "".join(f"<tr><td>{_text(name)}</td><td>{_text(v)}</td></tr>" for name, v in rows)
     return f"<table><tbody>{cells}</tbody></table>"
 

@@ -31,15 +31,15 @@ def svg_plot(
         ' font-size="13" fill="#5b6470">'
     ]
     for value in y_axis.ticks:
-        y = y_axis.place(value)
+        y, written = y_axis.place(value), y_axis.write(value)
         parts.append(
             f'<path d="M{_LEFT:g} {y:.1f}H{_WIDTH - _RIGHT:g}" stroke="#d0d4da"/>'
-            f'<text x="{_LEFT - 8:g}" y="{y + 4.5:.1f}" text-anchor="end">{value:.4g}</text>'
+            f'<text x="{_LEFT - 8:g}" y="{y + 4.5:.1f}" text-anchor="end">{written}</text>'
         )
     for value in x_axis.ticks:
         parts.append(
             f'<text x="{x_axis.place(value):.1f}" y="{_HEIGHT - _BOTTOM + 18:g}"'
-            f' text-anchor="middle">{value:,.0f}</text>'
+            f' text-anchor="middle">{x_axis.write(value)}</text>'
         )
     parts.append(
         f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2:g}" y="{_HEIGHT - 4:g}"'
@@ -76,6 +76,13 @@ class _Axis:
             low, high = low - (high - low) * 0.04, high + (high - low) * 0.04
         self._low, self._high = low, high
         self.ticks = _log_ticks(low, high) if log else _ticks(low, high, whole)
+
+    def write(self, tick: float) -> str:
+        """A tick with as many digits as tell it from its neighbours."""
+        if self._scale is math.log10 or len(self.ticks) < 2:
+            return f"{tick:.3g}"
+        step = self.ticks[1] - self.ticks[0]
+        return f"{tick:,.{max(0, -math.floor(math.log10(step) + 1e-9))}f}"
 
     def place(self, value: float) -> float:
         share = (self._scale(value) - self._low) / (self._high - self._low)
