@@ -192,7 +192,11 @@ def tables(found: dict[str, Any]) -> list[Table]:
     ]
     if "similar" in found:
         above, count, first = (found["similar"][name] for name in ("above", "count", "first"))
-        note = f"{count:,} pairs of identities above {above:g}, {len(first)} listed"
-        lines = [[a, b, f"{cosine:.4f}"] for a, b, cosine in first]
-        made.append(Table("similar identities", ["", "", "cosine"], lines, [note]))
+        said = f"{count:,} pairs of identities above {above:g}"
+        if not first:
+            made[0].rows.append([f"pairs above {above:g}", 0])
+        else:
+            lines = [[a, b, f"{cosine:.4f}"] for a, b, cosine in first]
+            title = said if count == len(first) else f"{said}, the first {len(first)}"
+            made.append(Table(title, ["identity", "identity", "cosine"], lines, []))
     return made

@@ -51,7 +51,7 @@ def test_the_tables_say_it_and_list_similar_identities(tmp_path):
         "variant C, lambda 0.7, r 40, m 0.4, t 3",
         "rows equal to an earlier one: 3 = 7",
         "rows-000000000-000000040.safetensors",
-        "1 pairs of identities above 0.999, 1 listed",
+        "1 pairs of identities above 0.999",
     ):
         assert said in " ".join(done.out.split()), said
 
