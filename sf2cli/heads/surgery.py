@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -57,19 +58,19 @@ class Graft:
             Sf2Error: `renamed` names an identity that is not there.
         """
         ids = {name: i for i, name in enumerate(new)}
-        _check_names(renamed.keys(), set(old), "the run to start from")
-        _check_names(renamed.values(), ids.keys(), "the training set")
-        taken: dict[int, list[int]] = {}
-        for i, name in enumerate(old):
-            target = ids.get(renamed.get(name, name))
-            if target is not None:
-                taken.setdefault(target, []).append(i)
-        moves = [(source, i, len(sources)) for i, sources in taken.items() for source in sources]
-        table = torch.tensor(sorted(moves), dtype=torch.int64).reshape(-1, 3)
+        if renamed:
+            _check_names(renamed.keys(), set(old), "the run to start from")
+            _check_names(renamed.values(), ids.keys(), "the training set")
+        targets = (ids.get(renamed.get(name, name), -1) for name in old)
+        target = torch.from_numpy(np.fromiter(targets, np.int64, len(old)))
+        placed = (target >= 0).nonzero().flatten()
+        counts = torch.bincount(target[placed], minlength=len(new))
+        moves = torch.stack((placed, target[placed]), 1)
+        alone = counts[moves[:, 1]] == 1
         return cls(
-            carried=table[table[:, 2] == 1, :2],
-            merged=table[table[:, 2] > 1, :2],
-            new=torch.tensor([i for i in range(len(new)) if i not in taken], dtype=torch.int64),
+            carried=moves[alone],
+            merged=moves[~alone],
+            new=(counts == 0).nonzero().flatten(),
             dropped=len(old) - len(moves),
         )
 

@@ -31,13 +31,17 @@ def mean_rows(packed: PackedSet, backbone: nn.Module, data: DataRecipe) -> NewRo
 
     @torch.inference_mode()
     def embed(ids: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        counts = packed.manifest.samples_per_identity
-        total = sum(counts[i] for i in ids.tolist())
-        with console.progress("embed new identities", total, "images") as line:
+        if not len(ids):
+            return
+        mine = np.flatnonzero(np.isin(packed.labels, ids.numpy()))
+        mine = mine[np.argsort(packed.labels[mine], kind="stable")]
+        sorted_labels = packed.labels[mine]
+        with console.progress("embed new identities", len(mine), "images") as line:
             for some in ids.split(_IDENTITIES):
-                mine = np.flatnonzero(np.isin(packed.labels, some.numpy()))
+                first, stop = np.searchsorted(sorted_labels, [some[0], some[-1] + 1])
+                theirs = mine[first:stop]
                 sums: Tensor | float = 0.0
-                for samples in np.array_split(mine, -(-len(mine) // _IMAGES)):
+                for samples in np.array_split(theirs, -(-len(theirs) // _IMAGES)):
                     rows = unit_embeddings(backbone, _images(packed, samples, data, backbone)).cpu()
                     places = torch.searchsorted(some, torch.from_numpy(packed.labels[samples]))
                     zeros = torch.zeros(len(some), rows.shape[1])

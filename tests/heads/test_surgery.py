@@ -1,6 +1,7 @@
 """A head over other identities: whose rows it gets, and that nobody else notices."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -208,3 +209,43 @@ def test_opposed_rows_have_no_mean(tmp_path):
     save_head(tmp_path, head, HeadSGD(head, 0.1), ["a", "b"])
     with pytest.raises(Sf2Error, match="opposite directions"):
         grafted(tmp_path, ["a", "c"], {"b": "a"})
+
+
+def _memory(folder, classes, width):
+    """Bytes beside shard and momentum at the peak of saving and of grafting `classes` rows."""
+    head, sgd = trained_wide(classes, width)
+    names = [f"{i:07d}" for i in range(classes)]
+    save_head(folder, head, sgd, names)
+    del head, sgd
+    manifest = read_head_manifest(folder)
+    # Every other identity is new, and the order is another one.
+    names = [name if i % 2 else f"new {name}" for i, name in enumerate(reversed(names))]
+    head = ShardedHead(classes, width, HP)
+    sgd = HeadSGD(head, 0.1)
+    graft = Graft.of(manifest.identities, names, {})
+    sgd.weight_momentum.fill_(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status("VmRSS")
+    graft_head(folder, manifest, graft, head, sgd, random_rows(width, 9), keep_momentum=True)
+    return _status("VmHWM") - before
+
+
+def trained_wide(classes, width):
+    head = ShardedHead(classes, width, HP)
+    sgd = HeadSGD(head, 0.05)
+    sgd.one_pass(torch.randn(8, width), torch.arange(8))
+    return head, sgd
+
+
+def _status(field):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1]) * 1024
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux counts the peak")
+def test_a_rank_holds_a_tile_beside_its_shard(tmp_path):
+    # 2 ranks of 250,000 rows of 128: 128 MB of rows and as much momentum each.
+    for beside in run_ranks(2, _memory, tmp_path, 500_000, 128):
+        print(f"beside shard and momentum: {beside / 2**20:.0f} MiB")
+        assert beside < 64 << 20
