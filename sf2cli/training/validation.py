@@ -98,20 +98,27 @@ class Validator:
         )
         backbone.load_state_dict(weights)
         backbone.to(self._device).eval()
+        rows = [self._embed(pairs, backbone) for pairs in self._sets]
         values: dict[str, float] = {}
-        for pairs in self._sets:
-            rows = self._embed(pairs, backbone)
+        problem = None
+        try:
             if self._ranks.rank == 0:
-                for name, value in _metrics(pairs, rows):
-                    values[f"validation/{pairs.name}/{name}"] = value
-        if self._ranks.rank == 0:
-            metric = self._settings.metric
-            found = [values[f"validation/{pairs.name}/{metric}"] for pairs in self._sets]
-            mean = float(np.mean(found))
-            values[f"validation/{metric}"] = mean
-            self._keep_best(engine, weights, step, mean)
-        self._ranks.collect(None)
+                values, mean = self._measured(rows)
+                self._keep_best(engine, weights, step, mean)
+        except Sf2Error as failure:
+            problem = failure
+        self._ranks.raise_together(problem)
         return values
+
+    def _measured(self, rows: Sequence[NDArray[np.float32]]) -> tuple[dict[str, float], float]:
+        """All numbers by name, and the mean of the chosen one."""
+        metric, values = self._settings.metric, dict[str, float]()
+        for pairs, embeddings in zip(self._sets, rows, strict=True):
+            for name, value in _metrics(pairs, embeddings):
+                values[f"validation/{pairs.name}/{name}"] = value
+        mean = float(np.mean([values[f"validation/{pairs.name}/{metric}"] for pairs in self._sets]))
+        values[f"validation/{metric}"] = mean
+        return values, mean
 
     def _embed(self, pairs: PairSet, backbone: torch.nn.Module) -> NDArray[np.float32]:
         """Unit embeddings [images, d] of every image of a set; each rank does its share."""
