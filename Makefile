@@ -1,10 +1,11 @@
 # make demo: faces in, report out.  make test: lint, types and every test.
 # make seeds: the README's table of seeds and ranks.  make test-slow: what CI has no time for.
+# make bench-checkpoint: how fast 2M identities reach the disk, and in how much memory.
 VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-slow seeds clean
+.PHONY: demo test test-slow seeds bench-checkpoint clean
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -30,6 +31,9 @@ test-slow: $(VENV)/.dev
 
 seeds: $(VENV)/.demo
 	PATH="$(CURDIR)/$(BIN):$$PATH" python scripts/seeds.py
+
+bench-checkpoint: $(VENV)/.demo
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/bench_checkpoint.py
 
 clean:
 	rm -rf $(VENV) runs reports shards/att-train shards/att-test

@@ -44,7 +44,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except Sf2Error as failure:
-            message, status = str(failure), 1
+            message, status = str(failure), failure.status
         except KeyboardInterrupt:
             message, status = "interrupted", 130
         from sf2cli import console

@@ -140,9 +140,15 @@ class ValidationRecipe(_Section):
 
 
 class CheckpointRecipe(_Section):
-    """How often to save; the last step is always saved."""
+    """How often to save, and how many to keep; the last step is always saved.
+
+    In the background a checkpoint is written from a copy in host memory, as large as each rank's
+    rows of the head and their momentum, while training goes on.
+    """
 
     every_steps: int = Field(1000, gt=0)
+    keep_last: int = Field(3, gt=0)
+    background: bool = True
 
 
 class Recipe(_Section):

@@ -11,6 +11,8 @@ import os
 import resource
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,33 @@ def sf2_ranks(
         cwd: the folder they run in.
         max_file_bytes: a write beyond this fails, as on a full disk.
     """
+    with running(envs, *args, cwd=cwd, max_file_bytes=max_file_bytes) as run:
+        return run.end()
+
+
+@dataclass(frozen=True)
+class Running:
+    """Ranks of `sf2` on their way."""
+
+    processes: list[Any]
+    folders: list[Path]
+
+    def end(self) -> list[Ended]:
+        """Wait until they have ended by themselves; what each left."""
+        for process in self.processes:
+            process.join(TIMEOUT_S)
+            assert process.exitcode is not None, f"sf2 did not end within {TIMEOUT_S:.0f} s"
+        return [
+            Ended(process.exitcode, (folder / "out").read_text(), (folder / "err").read_text())
+            for process, folder in zip(self.processes, self.folders, strict=True)
+        ]
+
+
+@contextmanager
+def running(
+    envs: list[dict[str, str]], *args: object, cwd: Path, max_file_bytes: int | None = None
+) -> Iterator[Running]:
+    """`sf2_ranks` while they run; what still does at the end of the block is killed."""
     context = _context()
     with tempfile.TemporaryDirectory(prefix="sf2-command-") as name:
         folders = [Path(name) / str(rank) for rank in range(len(envs))]
@@ -59,13 +88,12 @@ def sf2_ranks(
         ]
         for process in processes:
             process.start()
-        for process in processes:
-            process.join(TIMEOUT_S)
-            assert process.exitcode is not None, f"sf2 did not end within {TIMEOUT_S:.0f} s"
-        return [
-            Ended(process.exitcode, (folder / "out").read_text(), (folder / "err").read_text())
-            for process, folder in zip(processes, folders, strict=True)
-        ]
+        try:
+            yield Running(processes, folders)
+        finally:
+            for process in processes:
+                process.kill()
+                process.join()
 
 
 def _context() -> Any:

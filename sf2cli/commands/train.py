@@ -26,7 +26,12 @@ from sf2cli import console
     help="Start this many ranks on this machine; leave out under torchrun, deepspeed or srun.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/NAME]")
-@click.option("--resume", is_flag=True, help="Go on from the run folder's latest checkpoint.")
+@click.option("--resume", is_flag=True, help="Go on from the run's newest whole checkpoint.")
+@click.option(
+    "--accept-changed-shards",
+    is_flag=True,
+    help="Go on although the packed set is not what it was; its identities must be.",
+)
 @click.option(
     "--start-from",
     type=click.Path(path_type=Path),
@@ -48,6 +53,7 @@ def command(
     nproc: int | None,
     out: Path | None,
     resume: bool,
+    accept_changed_shards: bool,
     start_from: Path | None,
     overrides: tuple[str, ...],
     as_json: bool,
@@ -72,7 +78,14 @@ def command(
         # JSON is YAML: a path stays text, whatever it looks like.
         overrides = (*overrides, f"start.run={json.dumps(str(start_from))}")
     summary = train(
-        recipe, ds_json, nproc=nproc, out=out, resume=resume, overrides=overrides, argv=sys.argv[1:]
+        recipe,
+        ds_json,
+        nproc=nproc,
+        out=out,
+        resume=resume,
+        accept_changed_shards=accept_changed_shards,
+        overrides=overrides,
+        argv=sys.argv[1:],
     )
     if summary is None:
         return

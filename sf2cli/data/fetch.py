@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +59,7 @@ class BatchFetcher:
                 collate_fn=_unchanged,
                 num_workers=workers,
                 persistent_workers=True,
+                worker_init_fn=_outlive_signals,
                 # Its own generator: the default one would draw from the training's random stream.
                 generator=torch.Generator(),
             )
@@ -83,6 +85,12 @@ class BatchFetcher:
                 f"a data-loading process died: {str(failure).splitlines()[0]}",
                 "Often memory or /dev/shm ran out: use fewer workers, or 0.",
             ) from None
+
+
+def _outlive_signals(_: int) -> None:
+    """A terminal and SLURM signal every process, and a run that stops still has a step to take."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Requests:

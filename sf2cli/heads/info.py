@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sf2cli import console
-from sf2cli.heads.ranks import Ranks
-from sf2cli.heads.shard_file import ROWS_AT_A_TIME
-from sf2cli.heads.state import HeadManifest, check_files, read_head_manifest, read_range
+from sf2cli.heads.manifest import HeadManifest, check_files, read_head_manifest
+from sf2cli.heads.shard_file import BLOCK_ROWS
+from sf2cli.heads.state import read_range
 from sf2cli.heads.tiles import row_tiles
 
 # A row of stored numbers is of unit length to this; a bfloat16 is off by up to 1/128.
@@ -47,12 +47,16 @@ def head_info(folder: Path, similar: float | None = None) -> dict[str, Any]:
         Sf2Error: a file is missing, short, changed or foreign.
     """
     manifest = read_head_manifest(folder)
-    check_files(folder, manifest, Ranks(0, 1, None))
+    check_files(folder, manifest)
     survey = _Survey(_TOLERANCE[manifest.dtype])
     with console.progress("read rows", manifest.num_classes, "rows") as line:
-        for first, rows in _blocks(folder, manifest, ROWS_AT_A_TIME):
+        for first, rows in _blocks(folder, manifest):
             survey.add(first, rows)
             line.advance(len(rows))
+    if manifest.optimizer.momentum:
+        # Its hashes are checked on the way.
+        for first, rows in _blocks(folder, manifest, tensor="momentum"):
+            survey.momentum_not_finite += _not_finite(first, rows.float().norm(dim=1))
 
     def named(ids: list[int]) -> list[str]:
         names = manifest.identities
@@ -68,11 +72,20 @@ def head_info(folder: Path, similar: float | None = None) -> dict[str, Any]:
         "loss": vars(manifest.loss),
         "optimizer": manifest.optimizer.model_dump(),
         "files": [
-            {name: getattr(entry, name) for name in ("file", "start", "stop", "bytes")}
+            {
+                "file": entry.file,
+                "start": entry.start,
+                "stop": entry.stop,
+                "bytes": manifest.layout(entry).size,
+            }
             for entry in manifest.files
         ],
         "norms": survey.norms(),
         "not_finite": {"count": len(survey.not_finite), "first": named(survey.not_finite)},
+        "momentum_not_finite": {
+            "count": len(survey.momentum_not_finite),
+            "first": named(survey.momentum_not_finite),
+        },
         "not_unit": {"count": len(survey.not_unit), "first": named(survey.not_unit)},
         "same_direction": {
             "count": len(survey.repeated),
@@ -93,6 +106,7 @@ def head_info(folder: Path, similar: float | None = None) -> dict[str, Any]:
 class _Survey:
     tolerance: float
     not_finite: list[int] = field(default_factory=list)
+    momentum_not_finite: list[int] = field(default_factory=list)
     not_unit: list[int] = field(default_factory=list)
     repeated: list[tuple[int, int]] = field(default_factory=list)
     _seen: dict[bytes, int] = field(default_factory=dict)
@@ -101,7 +115,7 @@ class _Survey:
     def add(self, first: int, rows: Tensor) -> None:
         norms = rows.float().norm(dim=1)
         finite = norms.isfinite()
-        self.not_finite += (first + (~finite).nonzero().flatten()).tolist()
+        self.not_finite += _not_finite(first, norms)
         off = finite & ((norms - 1).abs() > self.tolerance)
         self.not_unit += (first + off.nonzero().flatten()).tolist()
         self._norms.append(norms[finite])
@@ -119,12 +133,23 @@ class _Survey:
         return {name: getattr(every, name)().item() for name in ("min", "mean", "max")}
 
 
-def _blocks(folder: Path, manifest: HeadManifest, size: int) -> Iterator[tuple[int, Tensor]]:
+def _not_finite(first: int, norms: Tensor) -> list[int]:
+    return [first + i for i in (~norms.isfinite()).nonzero().flatten().tolist()]
+
+
+def _blocks(
+    folder: Path, manifest: HeadManifest, start: int = 0, tensor: str = "weight"
+) -> Iterator[tuple[int, Tensor]]:
+    """The blocks of rows as they lie in the files, each with its first id, from `start` on."""
     dtype: torch.dtype = getattr(torch, manifest.dtype)
-    for tile in row_tiles(manifest.num_classes, size):
-        rows = torch.empty(tile.stop - tile.start, manifest.embedding_size, dtype=dtype)
-        read_range(folder, manifest, tile.start, {"weight": rows})
-        yield tile.start, rows
+    for entry in manifest.files:
+        for block in row_tiles(entry.stop - entry.start, BLOCK_ROWS):
+            first = entry.start + block.start
+            if first >= start:
+                count = block.stop - block.start
+                rows = torch.empty(count, manifest.embedding_size, dtype=dtype)
+                read_range(folder, manifest, first, {tensor: rows})
+                yield first, rows
 
 
 def _similar(
@@ -133,22 +158,22 @@ def _similar(
     """How many pairs of rows are above that cosine, and the most similar: cosine and ids."""
     count, pairs = 0, list[tuple[float, int, int]]()
     with console.progress("compare rows", manifest.num_classes, "rows") as line:
-        for first, rows in _blocks(folder, manifest, _COMPARED):
+        for first, rows in _blocks(folder, manifest):
             some = F.normalize(rows.float())
-            for other, others in _blocks(folder, manifest, _COMPARED):
-                if other < first:
-                    continue
-                cos = some @ F.normalize(others.float()).T
-                if other == first:
-                    cos = cos.triu(1)
-                where = (cos > above).nonzero()
-                count += len(where)
-                pairs += zip(
-                    cos[where[:, 0], where[:, 1]].tolist(),
-                    (where[:, 0] + first).tolist(),
-                    (where[:, 1] + other).tolist(),
-                    strict=True,
-                )
+            for other, others in _blocks(folder, manifest, first):
+                columns = F.normalize(others.float()).T
+                for start, part in enumerate(some.split(_COMPARED)):
+                    row = first + start * _COMPARED
+                    # Later ids alone: every pair once, and no row with itself.
+                    cos = (part @ columns).triu(row - other + 1)
+                    where = (cos > above).nonzero()
+                    count += len(where)
+                    pairs += zip(
+                        cos[where[:, 0], where[:, 1]].tolist(),
+                        (where[:, 0] + row).tolist(),
+                        (where[:, 1] + other).tolist(),
+                        strict=True,
+                    )
                 pairs = sorted(pairs, key=lambda pair: (-pair[0], *pair[1:]))[:_LISTED]
             line.advance(len(rows))
     return count, pairs
@@ -172,6 +197,7 @@ def tables(found: dict[str, Any]) -> list[Table]:
     ]
     checks = {
         "not_finite": "rows that are not finite",
+        "momentum_not_finite": "rows whose momentum is not finite",
         "not_unit": "rows not of unit length",
         "same_direction": "rows equal to an earlier one",
     }

@@ -73,6 +73,7 @@ class Ranks:
 
     def raise_together(self, failure: Sf2Error | None) -> None:
         """Raise the first failure of any rank on every rank, so that none is left waiting."""
-        for found in self.collect(failure and (failure.message, failure.remedy)):
+        for found in self.collect(failure and (type(failure), failure.message, failure.remedy)):
             if isinstance(found, tuple):
-                raise Sf2Error(*found)
+                kind, message, remedy = found
+                raise kind(message, remedy)

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from sf2cli.errors import Sf2Error
 from sf2cli.heads.initial import initialize_rows_
+from sf2cli.heads.manifest import HeadManifest
 from sf2cli.heads.optimizer import HeadSGD
-from sf2cli.heads.shard_file import ROWS_AT_A_TIME
+from sf2cli.heads.shard_file import BLOCK_ROWS
 from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.sphereface2 import SphereFace2, initial_bias
-from sf2cli.heads.state import HeadManifest, read_range
+from sf2cli.heads.state import read_range
 from sf2cli.heads.tiles import row_tiles
 
 NewRows = Callable[[Tensor], Iterator[tuple[Tensor, Tensor]]]
@@ -155,7 +156,7 @@ def graft_head(
             manifest.bias, manifest.loss, manifest.num_classes, head.hp, head.num_classes
         )
     )
-    for tile in row_tiles(head.rows, ROWS_AT_A_TIME):
+    for tile in row_tiles(head.rows, BLOCK_ROWS):
         if not weight[tile].isfinite().all():
             raise Sf2Error(f"{path}: rows that are not finite", f"See `sf2 head info {folder}`.")
 
@@ -167,7 +168,7 @@ def random_rows(embedding_size: int, seed: int) -> NewRows:
         if not len(ids):
             return
         first, last = int(ids[0]), int(ids[-1])
-        for tile in row_tiles(last + 1 - first, ROWS_AT_A_TIME):
+        for tile in row_tiles(last + 1 - first, BLOCK_ROWS):
             low = first + tile.start
             here = ids[(ids >= low) & (ids < first + tile.stop)]
             if len(here):
@@ -190,7 +191,7 @@ def _carry(
     here = (new >= 0) & (new < len(into["weight"]))
     old, new = moves[here, 0].contiguous(), new[here]
     for entry in manifest.files:
-        for block in row_tiles(entry.stop - entry.start, ROWS_AT_A_TIME):
+        for block in row_tiles(entry.stop - entry.start, BLOCK_ROWS):
             ends = torch.tensor([entry.start + block.start, entry.start + block.stop])
             low, high = torch.searchsorted(old, ends).tolist()
             if low == high:
@@ -206,7 +207,7 @@ def _carry(
 def _mean_directions(folder: Path, merged: Tensor, start: int, weight: Tensor) -> None:
     """Give the sums of unit rows at these new ids unit length."""
     mine = merged[(merged >= start) & (merged < start + len(weight))] - start
-    for some in mine.to(weight.device).split(ROWS_AT_A_TIME):
+    for some in mine.to(weight.device).split(BLOCK_ROWS):
         sums = weight[some].to(torch.promote_types(weight.dtype, torch.float32))
         if not (sums.norm(dim=1) > 1e-3).all():
             raise Sf2Error(

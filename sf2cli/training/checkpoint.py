@@ -1,127 +1,199 @@
-"""Checkpoints of a run: whole or absent, and of any world size.
+"""Checkpoints of a run: taken at a step, written whole or not at all, read by any world size.
 
-    checkpoints/step-00000200/{state.json, backbone.safetensors, momentum.safetensors, head/}
-    checkpoints/latest            the name of the newest whole one
+    checkpoints/step-00000200/state.json             the step, and the hashes of the files below
+                              backbone.safetensors   weights; buffers as the mean over the ranks
+                              momentum.safetensors   the backbone's optimiser
+                              buffers.safetensors    each rank's floating buffers
+                              head/                  see heads/state.py
 
-A checkpoint is written into a hidden folder beside its place and renamed when every rank is done;
-`latest` moves last.
+There is no random state to keep: data order, augmentation, dropout, rounding and sampling are all
+functions of the seed and the step.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch.distributed as dist
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
-from sf2cli.errors import Sf2Error
-from sf2cli.files import replace_file, sync, write_through
-from sf2cli.heads.state import MANIFEST, load_head, save_head
+from sf2cli.errors import DamagedError, Sf2Error
+from sf2cli.files import write_through
+from sf2cli.heads.manifest import MANIFEST
+from sf2cli.heads.ranks import Ranks
+from sf2cli.heads.state import HeadSnapshot, load_head, take_head, write_head
+from sf2cli.training import checkpoint_folder
 from sf2cli.training.backbone_state import gather_momentum, gather_weights, restore_momentum
+from sf2cli.training.buffers import gather_buffers, restore_buffers
 from sf2cli.training.engine import TrainingEngine
 
-_LATEST = "latest"
+STATE = "state.json"
+BACKBONE, MOMENTUM, BUFFERS = (f"{n}.safetensors" for n in ("backbone", "momentum", "buffers"))
+VERSION: Literal[2] = 2
 
 
-class RunState(BaseModel):
-    """state.json: where a run stands. `manifest_sha256` ties it to the packed set it saw."""
-
+class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+
+class SavedFile(_Frozen):
+    """A file's size and hash."""
+
+    bytes: int
+    sha256: str
+
+
+class RunState(_Frozen):
+    """state.json: where a run stands.
+
+    `manifest_sha256` ties it to the packed set it saw. `products` is the type of the head's matrix
+    products, which a run measures once: another type would be another run.
+    """
+
     format: Literal["sf2-checkpoint"] = "sf2-checkpoint"
-    version: Literal[1] = 1
+    version: Literal[2] = VERSION
     step: int
     world_size: int
     manifest_sha256: str
+    products: Literal["float32", "bfloat16", "float64"]
+    files: dict[str, SavedFile] = {}
 
 
-def save_checkpoint(
-    folder: Path, engine: TrainingEngine, state: RunState, identities: list[str]
-) -> Path:
-    """Write checkpoint `state.step` into `folder`; collective. Returns its path.
+@dataclass(frozen=True)
+class Snapshot:
+    """What this rank has to write: its part of the head, and on the first rank the backbone."""
+
+    state: RunState
+    files: dict[str, bytes]
+    head: HeadSnapshot
+
+
+@dataclass(frozen=True)
+class Written:
+    """A checkpoint on the disk: its place, its bytes over all ranks, and the seconds it took."""
+
+    path: Path
+    bytes: int
+    seconds: float
+
+
+def take_snapshot(
+    engine: TrainingEngine,
+    step: int,
+    manifest_sha256: str,
+    identities: list[str],
+    *,
+    copy: bool,
+) -> Snapshot:
+    """The run as it stands; collective.
+
+    Args:
+        copy: the head too, so that training may go on while it is written; this takes as much host
+            memory again as the rank's rows and their momentum.
 
     Raises:
-        Sf2Error: the disk is full or not writable, or a weight is not finite; nothing but this
-            checkpoint is lost. Raised on every rank.
+        Sf2Error: a weight of the backbone is not finite; raised on every rank.
     """
-    final = folder / f"step-{state.step:08d}"
-    partial = folder / f".{final.name}-partial"
     weights = gather_weights(engine.deepspeed)
-    momentum = gather_momentum(engine.deepspeed)
     wrong = [name for name, value in weights.items() if not value.isfinite().all()]
     if wrong:
         raise Sf2Error(
-            f"checkpoint {final}: not saved, for {wrong[0]} is not finite",
+            f"checkpoint of step {step}: not saved, for {wrong[0]} is not finite",
             "Lower optimizer.lr or head.loss_weight; an earlier checkpoint goes on with --resume.",
         )
-    first = dist.get_rank() == 0
-    try:
-        with _all_or_none(final, engine):
-            if first:
-                folder.mkdir(parents=True, exist_ok=True)
-                for stale in folder.glob(".*-partial"):
-                    shutil.rmtree(stale)
-                (partial / "head").mkdir(parents=True)
-        save_head(partial / "head", engine.head, engine.head_optimizer, identities)
-        with _all_or_none(final, engine):
-            if first:
-                save_file(weights, partial / "backbone.safetensors")
-                save_file(momentum, partial / "momentum.safetensors")
-                write_through(partial / "state.json", state.model_dump_json(indent=2))
-                # After a power cut `latest` must not name an empty checkpoint.
-                for path in (*partial.glob("*.safetensors"), partial):
-                    sync(path)
-                if final.exists():
-                    shutil.rmtree(final)
-                partial.rename(final)
-                sync(folder)
-                replace_file(folder / _LATEST, final.name)
-    except Sf2Error:
-        if first:
-            shutil.rmtree(partial, ignore_errors=True)
-        raise
-    return final
+    momentum = gather_momentum(engine.deepspeed)
+    buffers = gather_buffers(engine.backbone)
+    head = take_head(engine.head, engine.head_optimizer, identities, copy=copy)
+    files = {}
+    if engine.head.ranks.rank == 0:
+        files = {BACKBONE: save(weights), MOMENTUM: save(momentum), BUFFERS: save(buffers)}
+    state = RunState(
+        step=step,
+        world_size=engine.head.ranks.size,
+        manifest_sha256=manifest_sha256,
+        products=str(engine.head.products).removeprefix("torch."),
+    )
+    return Snapshot(state, files, head)
 
 
-@contextmanager
-def _all_or_none(final: Path, engine: TrainingEngine) -> Iterator[None]:
-    """Run the block on every rank and wait for all; where one cannot write, all raise."""
-    failure = None
-    try:
-        yield
-    except (OSError, SafetensorError) as problem:
-        failure = Sf2Error(
-            f"checkpoint {final}: cannot be written ({problem})",
-            "Free disk space, then go on from the last whole checkpoint with --resume.",
-        )
-    engine.head.ranks.raise_together(failure)
+def write_checkpoint(
+    folder: Path,
+    snapshot: Snapshot,
+    ranks: Ranks,
+    keep: int,
+    settle: Callable[[], None] | None = None,
+) -> Written:
+    """Write a snapshot into `folder`; collective over `ranks`.
 
-
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint that `latest` names, or None where no whole one was ever written.
+    Args:
+        keep: how many checkpoints to keep, this one included; older ones are removed.
+        settle: called on the first rank before the checkpoint gets its name, to bring to the disk
+            what belongs to the run's past; raises OSError where it cannot.
 
     Raises:
-        Sf2Error: `latest` names a folder that is not there.
+        Sf2Error: the disk is full or not writable; nothing but this checkpoint is lost. Raised on
+            every rank.
     """
+    began = time.perf_counter()
+    first, step = ranks.rank == 0, snapshot.state.step
+    final = checkpoint_folder.checkpoint_path(folder, step)
+    partial: Path | None = None
+
+    def on_first(act: Callable[[], Path]) -> Path:
+        """The path that `act` returns on the first rank; where it fails all raise."""
+        failure, path = None, None
+        try:
+            path = act() if first else None
+        except OSError as problem:
+            failure = Sf2Error(
+                f"checkpoint {final}: cannot be written ({problem.strerror})",
+                "Free disk space, then go on from the last whole checkpoint with --resume.",
+            )
+        ranks.raise_together(failure)
+        agreed = ranks.agree(path)
+        assert agreed is not None
+        return agreed
+
+    def begin() -> Path:
+        made = checkpoint_folder.begin(folder, step)
+        (made / "head").mkdir()
+        return made
+
+    def finish() -> Path:
+        assert partial is not None
+        saved = {name: _write(partial / name, data) for name, data in snapshot.files.items()}
+        state = snapshot.state.model_copy(update={"files": saved})
+        write_through(partial / STATE, state.model_dump_json(indent=2))
+        if settle is not None:
+            settle()
+        published = checkpoint_folder.publish(partial, folder, step)
+        checkpoint_folder.prune(folder, step, keep)
+        return published
+
     try:
-        name = (folder / _LATEST).read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return None
-    path = folder / name
-    if not path.is_dir():
-        raise Sf2Error(
-            f"{folder / _LATEST} names {name}, which is not there",
-            "Write the name of a checkpoint folder beside it into the file.",
-        )
-    return path
+        partial = on_first(begin)
+        head_bytes = write_head(partial / "head", snapshot.head, ranks)
+        path = on_first(finish)
+    except Sf2Error:
+        if first and partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+    own = sum(len(data) for data in snapshot.files.values())
+    return Written(path, head_bytes + own, time.perf_counter() - began)
+
+
+def _write(path: Path, data: bytes) -> SavedFile:
+    write_through(path, data)
+    return SavedFile(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 def find_checkpoint(folder: Path, what: str) -> Path:
@@ -135,7 +207,7 @@ def find_checkpoint(folder: Path, what: str) -> Path:
     """
     if (folder / "head" / MANIFEST).exists():
         return folder
-    found = latest_checkpoint(folder / "checkpoints")
+    found = checkpoint_folder.latest_checkpoint(folder / "checkpoints")
     if found is None:
         raise Sf2Error(
             f"{what} {folder}: neither a run with a checkpoint nor a checkpoint",
@@ -148,29 +220,54 @@ def read_state(checkpoint: Path) -> RunState:
     """The state.json of a checkpoint.
 
     Raises:
-        Sf2Error: missing, not JSON, or not an sf2 checkpoint of this version.
+        DamagedError: missing, not JSON, or not an sf2 checkpoint of this version.
     """
-    path = checkpoint / "state.json"
+    path = checkpoint / STATE
     try:
-        return RunState.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        version = tree.get("version") if isinstance(tree, dict) else None
+        if version != VERSION:
+            raise DamagedError(f"{path}: version {version}, this sf2 reads {VERSION}")
+        return RunState.model_validate(tree)
     except (OSError, ValueError, ValidationError) as failure:
         reason = " ".join(str(failure).split())
-        raise Sf2Error(f"{path}: not the state of an sf2 checkpoint ({reason})") from None
+        raise DamagedError(f"{path}: not the state of an sf2 checkpoint ({reason})") from None
 
 
-def read_weights(checkpoint: Path) -> dict[str, Tensor]:
-    """The backbone's tensors, to be loaded before the engine is built."""
-    return _read(checkpoint / "backbone.safetensors")
+def read_tensors(checkpoint: Path, name: str, state: RunState) -> dict[str, Tensor]:
+    """The tensors of one of the files that state.json lists, checked as they are read.
 
-
-def restore_optimizers_and_head(checkpoint: Path, engine: TrainingEngine) -> None:
-    """Head, its momentum and the backbone's momentum into an engine of any world size."""
-    restore_momentum(engine.deepspeed, _read(checkpoint / "momentum.safetensors"))
-    load_head(checkpoint / "head", engine.head, engine.head_optimizer)
-
-
-def _read(path: Path) -> dict[str, Any]:
+    Raises:
+        DamagedError: it is not the file that was written.
+    """
+    path = checkpoint / name
+    expected = state.files.get(name)
     try:
-        return load_file(path)
+        data = path.read_bytes()
+        if expected is None or len(data) != expected.bytes:
+            wanted = f"{expected.bytes} bytes" if expected else "no such file"
+            raise DamagedError(f"{path}: {len(data)} bytes, {STATE} says {wanted}")
+        if hashlib.sha256(data).hexdigest() != expected.sha256:
+            raise DamagedError(f"{path}: not the file that {STATE} names (sha256 differs)")
+        return load(data)
     except (OSError, SafetensorError) as failure:
-        raise Sf2Error(f"{path}: cannot be read ({failure})") from None
+        raise DamagedError(f"{path}: cannot be read ({failure})") from None
+
+
+def restore(checkpoint: Path, state: RunState, engine: TrainingEngine) -> None:
+    """Everything but the backbone's weights into a new engine of any world size; collective.
+
+    The weights are read from BACKBONE before the engine is built.
+
+    Raises:
+        DamagedError: a file is not what was written; raised on every rank.
+    """
+    failure, tensors = None, {}
+    try:
+        tensors = {name: read_tensors(checkpoint, name, state) for name in (MOMENTUM, BUFFERS)}
+    except DamagedError as problem:
+        failure = problem
+    engine.head.ranks.raise_together(failure)
+    restore_momentum(engine.deepspeed, tensors[MOMENTUM])
+    restore_buffers(engine.backbone, tensors[BUFFERS])
+    load_head(checkpoint / "head", engine.head, engine.head_optimizer)

@@ -35,12 +35,16 @@ def head_settings(recipe: Recipe) -> SphereFace2:
     return SphereFace2(**values)
 
 
-def head_storage(recipe: Recipe) -> dict[str, Any]:
-    """How the recipe's head is kept and computed, as arguments of `ShardedHead`."""
+def head_storage(recipe: Recipe, products: torch.dtype | None = None) -> dict[str, Any]:
+    """How the recipe's head is kept and computed, as arguments of `ShardedHead`.
+
+    Args:
+        products: what a run that goes on measured as the fastest when it began.
+    """
     dtype = torch.bfloat16 if recipe.head.storage == "bf16" else torch.float32
-    products = torch.float32 if recipe.precision == "fp32" else "fastest"
+    chosen = products or (torch.float32 if recipe.precision == "fp32" else "fastest")
     negatives = 1.0 if recipe.head.negatives == "all" else recipe.head.negatives
-    return {"dtype": dtype, "products": products, "negatives": negatives}
+    return {"dtype": dtype, "products": chosen, "negatives": negatives}
 
 
 def new_backbone(recipe: Recipe) -> nn.Module:
@@ -66,6 +70,7 @@ class TrainingEngine:
         backbone: from `new_backbone`, or with the weights to go on from already loaded: ZeRO
             builds its partitions from what it is given.
         ds_config: from `fill_ds_config`.
+        products: see `head_storage`.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class TrainingEngine:
         ds_config: dict[str, Any],
         world: World,
         num_classes: int,
+        products: torch.dtype | None = None,
     ) -> None:
         self._channels_last = recipe.channels_last
         self._device = world.device
@@ -96,7 +102,7 @@ class TrainingEngine:
             recipe.backbone.embedding_size,
             head_settings(recipe),
             device=world.device,
-            **head_storage(recipe),
+            **head_storage(recipe, products),
             seed=recipe.seed,
         )
         self.head_optimizer = HeadSGD(

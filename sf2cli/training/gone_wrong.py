@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sf2cli.errors import Sf2Error
 from sf2cli.heads.ranks import Ranks
-from sf2cli.training.checkpoint import latest_checkpoint
+from sf2cli.training.checkpoint_folder import latest_checkpoint
 
 _NAMED = 5
 

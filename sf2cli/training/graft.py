@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from sf2cli import console
 from sf2cli.data.packed import PackedSet
 from sf2cli.errors import Sf2Error
 from sf2cli.files import file_sha256
 from sf2cli.heads.initial import derived_seed
-from sf2cli.heads.state import MANIFEST, HeadManifest, check_files, read_head_manifest
+from sf2cli.heads.manifest import MANIFEST, HeadManifest, check_files, read_head_manifest
 from sf2cli.heads.surgery import Graft, graft_head, random_rows
-from sf2cli.recipe import Recipe, StartRecipe
-from sf2cli.training.checkpoint import find_checkpoint, read_weights
+from sf2cli.recipe import StartRecipe
+from sf2cli.training.checkpoint import BACKBONE, find_checkpoint, read_state, read_tensors
 from sf2cli.training.engine import TrainingEngine, new_backbone
 from sf2cli.training.mean_rows import mean_rows
+from sf2cli.training.restore import Settings, Start
 from sf2cli.training.world import World
 
 
-def grafted_engine(
-    recipe: Recipe, ds_config: dict[str, Any], world: World, packed: PackedSet
-) -> TrainingEngine:
+def grafted_start(settings: Settings, world: World) -> Start:
     """An engine at step 0 with the backbone and the rows of the run that `recipe.start` names.
 
     Collective. What it did is said in one line: rows carried, merged, new, and dropped.
@@ -29,10 +27,11 @@ def grafted_engine(
     Raises:
         Sf2Error: the run cannot be read, or has another backbone; raised on every rank.
     """
+    recipe, packed = settings.recipe, settings.packed
     start = recipe.start
     assert start is not None
     checkpoint = find_checkpoint(start.run, "start.run")
-    weights = read_weights(checkpoint)
+    weights = read_tensors(checkpoint, BACKBONE, read_state(checkpoint))
     backbone, frozen = new_backbone(recipe), new_backbone(recipe)
     try:
         for module in (backbone, frozen):
@@ -45,10 +44,11 @@ def grafted_engine(
         ) from None
     manifest = read_head_manifest(checkpoint / "head")
     graft = _plan(checkpoint, manifest, start, packed)
-    engine = TrainingEngine(recipe, backbone, ds_config, world, packed.manifest.num_identities)
+    classes = packed.manifest.num_identities
+    engine = TrainingEngine(recipe, backbone, settings.ds_config, world, classes)
     head, problem = engine.head, None
     try:
-        check_files(checkpoint / "head", manifest, head.ranks)
+        check_files(checkpoint / "head", manifest)
         # Not the seed of an earlier head, whose rows began where these would.
         origin = int(file_sha256(checkpoint / "head" / MANIFEST)[:14], 16)
         new_rows = random_rows(head.embedding_size, derived_seed(recipe.seed, origin))
@@ -70,7 +70,7 @@ def grafted_engine(
         f"started from {checkpoint}: {graft}; bias {manifest.bias:.3f}, for"
         f" {head.num_classes} identities {head.bias.item():.3f}"
     )
-    return engine
+    return Start(engine, step=0, checkpoint=None)
 
 
 def check_start(start: StartRecipe, packed: PackedSet) -> None:

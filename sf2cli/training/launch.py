@@ -31,15 +31,19 @@ _SETTLE_S = 1.0
 def launch_ranks(nproc: int, arguments: Sequence[str]) -> int:
     """Run `sf2 ARGUMENTS` as `nproc` ranks; return the exit status of the one that failed, or 0.
 
-    When a rank fails the others are stopped: SIGTERM, then SIGKILL after GRACE_S seconds. No rank
-    outlives this call, also where Ctrl-C or SIGTERM ends it.
+    When a rank fails the others are stopped: SIGTERM, then SIGKILL after GRACE_S seconds. Ctrl-C,
+    SIGTERM and SIGUSR1 are passed on, and the ranks given the time to save; a second Ctrl-C ends
+    them. No rank outlives this call.
     """
-    signal.signal(signal.SIGTERM, _exit_on_signal)
+    told: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, _exit_on_signal)
     with tempfile.TemporaryDirectory(prefix="sf2-ranks-") as folder:
         logs = [Path(folder) / f"rank-{rank}.log" for rank in range(nproc)]
         ranks: list[subprocess.Popen[bytes]] = []
         try:
             _start(ranks, nproc, arguments, logs)
+            _pass_on(ranks, told)
             failed = _wait(ranks)
             _stop(ranks)
         except KeyboardInterrupt:
@@ -49,7 +53,14 @@ def launch_ranks(nproc: int, arguments: Sequence[str]) -> int:
         finally:
             for process in ranks:
                 process.kill()
-        return 0 if failed is None else _account(failed, ranks, logs)
+        if failed is None:
+            return 0
+        code = ranks[failed].returncode
+        if told and code not in (1, 2):
+            if code < 0:
+                console.error("stopped before the first step")
+            return 128 + told[0]
+        return _account(failed, ranks, logs)
 
 
 def end_with_parent() -> None:
@@ -60,6 +71,21 @@ def end_with_parent() -> None:
 
 def _exit_on_signal(number: int, _: object) -> None:
     sys.exit(128 + number)
+
+
+def _pass_on(ranks: Sequence[subprocess.Popen[bytes]], told: list[int]) -> None:
+    """From here on hand signals to the ranks, and add them to `told`."""
+
+    def note(number: int, _: object) -> None:
+        if told and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        told.append(number)
+        for process in ranks:
+            # Not Ctrl-C: a terminal has sent that to every rank, for which a second is the last.
+            process.send_signal(signal.SIGTERM)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, note)
 
 
 def _start(

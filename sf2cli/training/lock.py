@@ -11,18 +11,24 @@ from pathlib import Path
 from sf2cli import console
 from sf2cli.errors import Sf2Error
 
+_LOCK = ".lock"
+
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder, which exists, for the length of the block; the system lets go at a kill.
 
+    The lock is this process's alone: data-loading processes that outlive a killed run for a
+    moment do not hold it.
+
     Raises:
         Sf2Error: another process holds it.
+        OSError: the folder cannot be written to.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
         os.close(descriptor)
         raise Sf2Error(
             f"run folder {folder}: another run is writing to it",

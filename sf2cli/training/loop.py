@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -16,18 +17,23 @@ from sf2cli.data.augment import Augment
 from sf2cli.data.loader import TrainLoader
 from sf2cli.data.manifest import MANIFEST_NAME
 from sf2cli.data.packed import PackedSet
+from sf2cli.errors import Sf2Error
 from sf2cli.files import file_sha256
+from sf2cli.heads.initial import derived_seed
 from sf2cli.heads.sharded import ShardedHead
 from sf2cli.recipe import Recipe
 from sf2cli.training.backbone_state import gather_weights
-from sf2cli.training.checkpoint import RunState, latest_checkpoint, save_checkpoint
 from sf2cli.training.engine import TrainingEngine
-from sf2cli.training.graft import grafted_engine
+from sf2cli.training.graft import grafted_start
+from sf2cli.training.metrics import MetricsFile
 from sf2cli.training.model_folder import write_model
 from sf2cli.training.page import write_page
-from sf2cli.training.restore import new_engine, restored_engine
+from sf2cli.training.recipe_changes import recipe_changes
+from sf2cli.training.restore import Settings, Start, new_start, restored_start
 from sf2cli.training.run_folder import RunFolder
+from sf2cli.training.saver import Saver
 from sf2cli.training.schedule import lr_factor
+from sf2cli.training.stopping import StoppedError, StopRequest
 from sf2cli.training.watched import Step, Watched
 from sf2cli.training.world import World
 
@@ -35,54 +41,92 @@ Batches = Iterator[tuple[Tensor, Tensor]]
 
 
 class Run:
-    """One run in its folder."""
+    """One run in its folder.
+
+    Args:
+        accept_changed_shards: go on although `packed` is not what it was, its identities apart.
+    """
 
     def __init__(
-        self, folder: Path, recipe: Recipe, ds_config: dict[str, Any], packed: PackedSet
+        self,
+        folder: Path,
+        recipe: Recipe,
+        ds_config: dict[str, Any],
+        packed: PackedSet,
+        *,
+        accept_changed_shards: bool = False,
     ) -> None:
         self.folder = RunFolder(folder)
         self.recipe = recipe
-        self.ds_config = ds_config
         self.packed = packed
-        self.manifest_sha256 = file_sha256(packed.folder / MANIFEST_NAME)
+        digest = file_sha256(packed.folder / MANIFEST_NAME)
+        self.settings = Settings(recipe, ds_config, packed, digest, accept_changed_shards)
 
     def train(self, world: World, resume: bool) -> dict[str, Any]:
-        """Train to the end, from the latest checkpoint if `resume`; collective.
+        """Train to the end, from the newest whole checkpoint if `resume`; collective.
 
         Returns:
             A summary: steps, final loss, images a second, and where the model is.
+
+        Raises:
+            StoppedError: a signal asked for it; the run is saved.
+            Sf2Error: what the user must mend.
         """
-        recipe = self.recipe
         loader = self._loader(world)
-        total = recipe.schedule.steps or (recipe.schedule.epochs or 0) * loader.batches_per_epoch
-        checkpoint = latest_checkpoint(self.folder.checkpoints) if resume else None
-        settings = (recipe, self.ds_config, world, self.packed)
-        if checkpoint:
-            engine, start = restored_engine(checkpoint, *settings, self.manifest_sha256)
-        elif recipe.start:
-            engine, start = grafted_engine(*settings), 0
-        else:
-            engine, start = new_engine(*settings), 0
-        watched = Watched(engine, recipe, self.folder, loader)
+        schedule = self.recipe.schedule
+        total = schedule.steps or (schedule.epochs or 0) * loader.batches_per_epoch
         with ExitStack() as held:
             if world.rank == 0:
-                opened = self.folder.opened(recipe, self.ds_config, start)
-                metrics = held.enter_context(opened)
-                watched.open(metrics, start, held)
+                held.enter_context(self.folder.held())
+            start = self._start(world, resume)
+            if start.step > total:
+                raise Sf2Error(
+                    f"the recipe's schedule ends at step {total}, {start.checkpoint} is further",
+                    "Give schedule.steps or schedule.epochs what the run was given, or more.",
+                )
+            metrics = None
+            watched = Watched(start.engine, self.recipe, self.folder, loader)
+            if world.rank == 0:
+                metrics = self._begin(start, total, resume)
+                watched.open(metrics, start.step, held)
             dist.barrier()
-            if checkpoint:
-                console.info(f"going on from {checkpoint} (step {start} of {total})")
-            elif resume:
-                console.info("no checkpoint was written yet: starting over")
-            console.info(
-                f"{self.packed.manifest.num_identities} identities, {len(self.packed)} images,"
-                f" {total} steps of {recipe.batch_size} on {world.size} rank(s), ZeRO"
-                f" {self.ds_config.get('zero_optimization', {}).get('stage', 0)},"
-                f" {recipe.precision}; {_describe(engine.head)}"
-            )
-            batches = _batches(loader, start)
-            summary = self._steps(engine, batches, world, watched, start, total)
-            return self._finish(engine, world, summary)
+            saver = held.enter_context(self._saver(metrics))
+            summary = self._steps(start, _batches(loader, start.step), world, saver, watched, total)
+            return self._finish(start.engine, world, summary)
+
+    def _start(self, world: World, resume: bool) -> Start:
+        restored = None
+        if resume:
+            restored = restored_start(self.folder.checkpoints, self.settings, world)
+        if restored is None and self.recipe.start:
+            return grafted_start(self.settings, world)
+        return restored or new_start(self.settings, world)
+
+    def _begin(self, start: Start, total: int, resume: bool) -> MetricsFile:
+        recipe, ds_config = self.recipe, self.settings.ds_config
+        if start.checkpoint:
+            console.info(f"going on from {start.checkpoint} (step {start.step} of {total})")
+        elif resume:
+            console.info("no checkpoint was written yet: starting over")
+        if resume and (changes := recipe_changes(self.folder.recipe, recipe)):
+            console.info(f"from here on with {', '.join(changes)}")
+        metrics = self.folder.begin(recipe, ds_config, start.step)
+        console.info(
+            f"{self.packed.manifest.num_identities} identities, {len(self.packed)} images,"
+            f" {total} steps of {recipe.batch_size} on {dist.get_world_size()} rank(s), ZeRO"
+            f" {ds_config.get('zero_optimization', {}).get('stage', 0)},"
+            f" {recipe.precision}; {_describe(start.engine.head)}"
+        )
+        return metrics
+
+    def _saver(self, metrics: MetricsFile | None) -> Saver:
+        return Saver(
+            self.folder.checkpoints,
+            self.recipe.checkpoint,
+            self.settings.manifest_sha256,
+            self.packed.manifest.identities,
+            metrics,
+        )
 
     def _loader(self, world: World) -> TrainLoader:
         data = self.recipe.data
@@ -101,17 +145,17 @@ class Run:
 
     def _steps(
         self,
-        engine: TrainingEngine,
+        start: Start,
         batches: Batches,
         world: World,
+        saver: Saver,
         watched: Watched,
-        start: int,
         total: int,
     ) -> dict[str, Any]:
-        recipe = self.recipe
+        recipe, engine = self.recipe, start.engine
         loss, waited, began = None, 0.0, time.perf_counter()
-        with console.progress("train", total - start) as line:
-            for number in range(start + 1, total + 1):
+        with console.progress("train", total - start.step) as line, StopRequest(world) as request:
+            for number in range(start.step + 1, total + 1):
                 watched.begin()
                 step = self._step(engine, batches, number, total)
                 loss, waited = step.loss, waited + step.waited
@@ -123,18 +167,26 @@ class Run:
                     rate=f"{recipe.batch_size / step.seconds:.0f} images/s",
                     wait=f"{step.waited / step.seconds:.0%} for data",
                 )
-                if number % recipe.checkpoint.every_steps == 0 or number == total:
-                    self._save(engine, number, world)
+                saver.poll()
+                stop = request.agreed()
+                last = stop != 0 or number == total
+                if last or number % recipe.checkpoint.every_steps == 0:
+                    saver.save(engine, number, last=last)
+                if stop and number < total:
+                    dist.barrier()
+                    raise StoppedError(stop, number, total)
         seconds = max(time.perf_counter() - began, 1e-9)
         return {
             "steps": total,
             "loss": loss,
-            "images_per_s": (total - start) * recipe.batch_size / seconds,
+            "images_per_s": (total - start.step) * recipe.batch_size / seconds,
             "data_wait": waited / seconds,
             "seconds": seconds,
         }
 
     def _step(self, engine: TrainingEngine, batches: Batches, number: int, total: int) -> Step:
+        # A backbone may draw random numbers: a function of the step, as all else that is random.
+        torch.manual_seed(derived_seed(self.recipe.seed, number, dist.get_rank()))
         began = time.perf_counter()
         images, labels = next(batches)
         waited = time.perf_counter() - began
@@ -143,17 +195,13 @@ class Run:
         loss = engine.step(images, labels).item()
         return Step(number, loss, lr, time.perf_counter() - began, waited)
 
-    def _save(self, engine: TrainingEngine, step: int, world: World) -> None:
-        state = RunState(step=step, world_size=world.size, manifest_sha256=self.manifest_sha256)
-        save_checkpoint(self.folder.checkpoints, engine, state, self.packed.manifest.identities)
-
     def _finish(
         self, engine: TrainingEngine, world: World, summary: dict[str, Any]
     ) -> dict[str, Any]:
         weights = gather_weights(engine.deepspeed)
         if world.rank == 0:
             made = {
-                "manifest_sha256": self.manifest_sha256,
+                "manifest_sha256": self.settings.manifest_sha256,
                 "world_size": world.size,
                 "steps": summary["steps"],
             }

@@ -1,22 +1,27 @@
-"""metrics.jsonl: what a run measured, a line of JSON for every step."""
+"""metrics.jsonl: what a run measured, a line of JSON for every step and every checkpoint."""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
-from sf2cli.errors import Sf2Error
-from sf2cli.files import replace_file
+from sf2cli import console
+from sf2cli.files import replace_file, sync
 
 
 class MetricsFile:
     """Appends to metrics.jsonl; the first rank alone has one.
 
-    A line is {"step": n, ...}; readers take the lines that have the field they look for.
+    A line is {"step": n, ...}; readers take the lines that have the field they look for. While the
+    disk is full lines wait in memory.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._pending = b""
 
     @classmethod
     def cut_after(cls, path: Path, step: int) -> MetricsFile:
@@ -32,20 +37,34 @@ class MetricsFile:
         replace_file(path, kept)
         return cls(path)
 
-    def log(self, step: int, values: dict[str, float]) -> None:
-        """Add a line.
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Add a line; one that cannot be written now is kept for later, with a warning."""
+        waiting = bool(self._pending)
+        self._pending += (json.dumps({"step": step, **values}) + "\n").encode()
+        try:
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            try:
+                # A full disk takes the first part of a line.
+                while self._pending:
+                    self._pending = self._pending[os.write(descriptor, self._pending) :]
+            finally:
+                os.close(descriptor)
+        except OSError as failure:
+            if not waiting:
+                console.warn(
+                    f"{self.path}: cannot be written ({failure.strerror}); its lines are kept in"
+                    " memory until it can"
+                )
+
+    def sync(self) -> None:
+        """Wait until what was logged is on the disk.
 
         Raises:
-            Sf2Error: the disk is full or not writable.
+            OSError: a part of it cannot be written.
         """
-        try:
-            with self.path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"step": step, **values}) + "\n")
-        except OSError as failure:
-            raise Sf2Error(
-                f"{self.path}: cannot be written ({failure.strerror})",
-                "Free disk space, or choose another folder with --out.",
-            ) from None
+        if self._pending:
+            raise OSError(errno.ENOSPC, f"{self.path.name} is not written")
+        sync(self.path)
 
 
 def _step_of(line: str) -> int:

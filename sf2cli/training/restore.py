@@ -1,54 +1,122 @@
-"""Going on: an engine as the latest checkpoint left it."""
+"""Going on: an engine as the newest whole checkpoint left it."""
 
 from __future__ import annotations
 
+import gc
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
+
+from sf2cli import console
 from sf2cli.data.packed import PackedSet
-from sf2cli.errors import Sf2Error
+from sf2cli.errors import DamagedError, Sf2Error
+from sf2cli.heads.manifest import read_head_manifest
+from sf2cli.heads.ranks import Ranks
 from sf2cli.recipe import Recipe
-from sf2cli.training.checkpoint import read_state, read_weights, restore_optimizers_and_head
+from sf2cli.training.checkpoint import BACKBONE, RunState, read_state, read_tensors, restore
+from sf2cli.training.checkpoint_folder import whole_checkpoints
 from sf2cli.training.engine import TrainingEngine, new_backbone
 from sf2cli.training.world import World
 
 
-def new_engine(
-    recipe: Recipe, ds_config: dict[str, Any], world: World, packed: PackedSet
-) -> TrainingEngine:
+@dataclass(frozen=True)
+class Settings:
+    """What an engine is built from. `manifest_sha256` is that of `packed`."""
+
+    recipe: Recipe
+    ds_config: dict[str, Any]
+    packed: PackedSet
+    manifest_sha256: str
+    accept_changed_shards: bool
+
+
+class Start(NamedTuple):
+    """An engine, the step it stands at, and the checkpoint that it was restored from."""
+
+    engine: TrainingEngine
+    step: int
+    checkpoint: Path | None
+
+
+def new_start(settings: Settings, world: World) -> Start:
     """An engine at step 0; collective."""
+    recipe, classes = settings.recipe, settings.packed.manifest.num_identities
     backbone = new_backbone(recipe)
-    return TrainingEngine(recipe, backbone, ds_config, world, packed.manifest.num_identities)
+    return Start(
+        TrainingEngine(recipe, backbone, settings.ds_config, world, classes),
+        step=0,
+        checkpoint=None,
+    )
 
 
-def restored_engine(
-    checkpoint: Path,
-    recipe: Recipe,
-    ds_config: dict[str, Any],
-    world: World,
-    packed: PackedSet,
-    manifest_sha256: str,
-) -> tuple[TrainingEngine, int]:
-    """The engine and the step it stands at; collective.
+def restored_start(folder: Path, settings: Settings, world: World) -> Start | None:
+    """From the newest checkpoint in `folder` that is whole; None where none was ever written.
+
+    Collective.
 
     Raises:
-        Sf2Error: the checkpoint cannot be read, or is of another set or backbone.
+        Sf2Error: there are checkpoints and all are damaged, or one is of another set or backbone.
     """
-    state = read_state(checkpoint)
-    if state.manifest_sha256 != manifest_sha256:
+    ranks = Ranks.of(None)
+    damaged: DamagedError | None = None
+    for checkpoint in ranks.agree(whole_checkpoints(folder)):
+        try:
+            return _restored(checkpoint, settings, world, ranks)
+        except DamagedError as failure:
+            console.warn(f"{failure.message}; trying the checkpoint before")
+            damaged = damaged or failure
+            # The engine half filled goes before the next one comes.
+            gc.collect()
+    if damaged is not None:
         raise Sf2Error(
-            f"--resume: {packed.folder} is not the set that {checkpoint} was trained on",
-            "Point data.shards at the same packed set, or start a new run with --out.",
+            f"--resume: no checkpoint in {folder} is whole; of the newest: {damaged.message}",
+            "Copy a whole checkpoint there, or start a new run with --out.",
         )
+    return None
+
+
+def _restored(checkpoint: Path, settings: Settings, world: World, ranks: Ranks) -> Start:
+    state, weights, failure = None, {}, None
+    try:
+        state = read_state(checkpoint)
+        _check_set(checkpoint, state, settings)
+        weights = read_tensors(checkpoint, BACKBONE, state)
+    except Sf2Error as problem:
+        failure = problem
+    ranks.raise_together(failure)
+    assert state is not None
+    recipe = settings.recipe
     backbone = new_backbone(recipe)
     try:
-        backbone.load_state_dict(read_weights(checkpoint))
-    except RuntimeError as failure:
-        raise Sf2Error(
-            f"--resume: {checkpoint} is not of this recipe's backbone"
-            f" ({' '.join(str(failure).split())[:200]})",
-            f"Take backbone and image size from {checkpoint.parents[1] / 'recipe.yaml'}.",
+        backbone.load_state_dict(weights)
+    except RuntimeError as problem:
+        raise DamagedError(
+            f"{checkpoint / BACKBONE}: not of this recipe's backbone"
+            f" ({' '.join(str(problem).split())[:200]})"
         ) from None
-    engine = TrainingEngine(recipe, backbone, ds_config, world, packed.manifest.num_identities)
-    restore_optimizers_and_head(checkpoint, engine)
-    return engine, state.step
+    products: torch.dtype = getattr(torch, state.products)
+    num_classes = settings.packed.manifest.num_identities
+    engine = TrainingEngine(recipe, backbone, settings.ds_config, world, num_classes, products)
+    restore(checkpoint, state, engine)
+    return Start(engine, state.step, checkpoint)
+
+
+def _check_set(checkpoint: Path, state: RunState, settings: Settings) -> None:
+    if state.manifest_sha256 == settings.manifest_sha256:
+        return
+    folder = settings.packed.folder
+    if not settings.accept_changed_shards:
+        raise Sf2Error(
+            f"--resume: {folder} is not the set that {checkpoint} was trained on (its manifest's"
+            f" sha256 is {settings.manifest_sha256[:12]}..., not {state.manifest_sha256[:12]}...)",
+            "Point data.shards at the same packed set, start a new run with --out, or go on with"
+            " the changed one: --accept-changed-shards.",
+        )
+    if read_head_manifest(checkpoint / "head").identities != settings.packed.manifest.identities:
+        raise Sf2Error(
+            f"--accept-changed-shards: the identities of {folder} are not those that {checkpoint}"
+            " was trained on",
+            "A run goes on with other images of the same identities only; start a new one.",
+        )

@@ -48,28 +48,46 @@ class RunFolder:
         return self.path / "model"
 
     @contextmanager
-    def opened(self, recipe: Recipe, ds_config: dict[str, Any], step: int) -> Iterator[MetricsFile]:
-        """Hold the folder for the length of the block, its settings written; the first rank's.
+    def held(self) -> Iterator[None]:
+        """Hold the folder, made where it is not there, for the length of the block.
+
+        A new one in which no run began is not left behind.
+
+        Raises:
+            Sf2Error: another run holds it, or it cannot be made.
+        """
+        new = not self.path.exists()
+        try:
+            with ExitStack() as stack:
+                try:
+                    self.path.mkdir(parents=True, exist_ok=True)
+                    stack.enter_context(locked(self.path))
+                except OSError as failure:
+                    raise self._refused(failure) from None
+                yield
+        except BaseException:
+            if new and not self.metrics.exists():
+                shutil.rmtree(self.path, ignore_errors=True)
+            raise
+
+    def begin(self, recipe: Recipe, ds_config: dict[str, Any], step: int) -> MetricsFile:
+        """Write a run's settings and open its metrics.
 
         Args:
             step: where the run goes on from; what metrics.jsonl says of later steps is dropped.
 
         Raises:
-            Sf2Error: another run holds the folder, or it cannot be written: no new one is left.
+            Sf2Error: the folder cannot be written to.
         """
-        new = not self.path.exists()
-        with ExitStack() as held:
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-                held.enter_context(locked(self.path))
-                replace_file(self.recipe, dump_recipe(recipe))
-                replace_file(self.path / "ds.json", json.dumps(ds_config, indent=2) + "\n")
-                metrics = MetricsFile.cut_after(self.metrics, step)
-            except OSError as failure:
-                if new:
-                    shutil.rmtree(self.path, ignore_errors=True)
-                raise Sf2Error(
-                    f"{self.path}: cannot be written ({failure.strerror})",
-                    "Free disk space, or choose another folder with --out.",
-                ) from None
-            yield metrics
+        try:
+            replace_file(self.recipe, dump_recipe(recipe))
+            replace_file(self.path / "ds.json", json.dumps(ds_config, indent=2) + "\n")
+            return MetricsFile.cut_after(self.metrics, step)
+        except OSError as failure:
+            raise self._refused(failure) from None
+
+    def _refused(self, failure: OSError) -> Sf2Error:
+        return Sf2Error(
+            f"{self.path}: cannot be written ({failure.strerror})",
+            "Free disk space, or choose another folder with --out.",
+        )

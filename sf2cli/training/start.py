@@ -15,6 +15,7 @@ from sf2cli.recipe import Recipe, load_recipe
 from sf2cli.training.ds_config import fill_ds_config, load_ds_config
 from sf2cli.training.launch import LOST_RANK, end_with_parent, launch_ranks
 from sf2cli.training.place import Place, read_place
+from sf2cli.training.recipe_changes import recipe_changes
 
 # Set in the ranks that --nproc starts, which see the same command line as their parent.
 _LAUNCHED = "SF2_LAUNCHED"
@@ -27,6 +28,7 @@ def train(
     nproc: int | None,
     out: Path | None,
     resume: bool,
+    accept_changed_shards: bool,
     overrides: tuple[str, ...],
     argv: Sequence[str],
 ) -> dict[str, Any] | None:
@@ -55,6 +57,8 @@ def train(
     folder = out or Path("runs") / recipe.name
     if not launched or (place and place.rank == 0):
         _check_folder(folder, resume)
+        if resume:
+            recipe_changes(folder / "recipe.yaml", recipe)
         if recipe.start and not resume:
             from sf2cli.training.graft import check_start
 
@@ -70,12 +74,19 @@ def train(
         console.silence()
     # Torch is imported late: a wrong recipe should not wait for it.
     from sf2cli.training.loop import Run
+    from sf2cli.training.stopping import StoppedError
     from sf2cli.training.world import is_lost_rank, join_world, leave_world
 
     _check_backbone(recipe, filled)
     try:
         world = join_world(place)
-        summary = Run(folder, recipe, filled, packed).train(world, resume)
+        run = Run(folder, recipe, filled, packed, accept_changed_shards=accept_changed_shards)
+        summary = run.train(world, resume)
+    except StoppedError as stopped:
+        if place and place.rank > 0:
+            # The first rank says so for all.
+            sys.exit(stopped.status)
+        raise
     except RuntimeError as failure:
         if not is_lost_rank(failure):
             raise
@@ -131,10 +142,6 @@ def _check_folder(folder: Path, resume: bool) -> None:
     if not above.is_dir() or not os.access(above, os.W_OK):
         why = "may not be written to" if above.is_dir() else "is not a folder"
         raise Sf2Error(f"run folder {folder}: {above} {why}", "Choose another with --out.")
-    if resume:
-        from sf2cli.training.checkpoint import latest_checkpoint
-
-        latest_checkpoint(folder / "checkpoints")
 
 
 def _check_watching(recipe: Recipe) -> None:

@@ -81,6 +81,12 @@ def group_of(leader):
     return sorted(members)
 
 
+def newest_step(run):
+    return max(
+        int(path.name.removeprefix("step-")) for path in (run / "checkpoints").glob("step-*")
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "processes"),
     [
@@ -89,16 +95,18 @@ def group_of(leader):
         ("loader", ["--set", "data.workers=1"], 2),
     ],
 )
-def test_ctrl_c_is_one_line_and_status_130(name, arguments, processes, place):
+def test_ctrl_c_saves_and_says_so_with_status_130(name, arguments, processes, place):
     with training(place, name, *arguments) as run:
         assert len(run.members) >= processes
         os.killpg(run.process.pid, signal.SIGINT)
         code, said, living = run.end()
     assert code == 130, said
-    first, *progress, last = said.splitlines()
+    first, *progress, last, remedy = said.splitlines()
     assert first.startswith("5 identities")
-    assert all(line.startswith("train: ") for line in progress)
-    assert last == "error: interrupted"
+    assert all(line.startswith(("train: ", "checkpoint: ")) for line in progress)
+    step = newest_step(place / name)
+    assert last == f"error: stopped by SIGINT after step {step} of 1000000, which is saved"
+    assert remedy == "  Go on with --resume."
     assert living == []
 
 
@@ -109,15 +117,17 @@ def test_a_killed_rank_takes_the_others_down_and_the_run_goes_on_later(place):
     assert code == 1, said
     first, *progress, last, remedy = said.splitlines()
     assert first.startswith("5 identities")
-    assert all(line.startswith("train: ") for line in progress)
+    assert all(line.startswith(("train: ", "checkpoint: ")) for line in progress)
     assert last == "error: rank 1 was killed by SIGKILL"
     assert "--resume" in remedy
     assert living == []
     with training(place, "killed", "--nproc", "2", "--resume") as run:
         assert "going on from killed/checkpoints/step-" in run.errors.read_text()
         os.kill(run.process.pid, signal.SIGTERM)
-        code, _, living = run.end()
+        code, said, living = run.end()
     assert code == 128 + signal.SIGTERM
+    step = newest_step(place / "killed")
+    assert f"error: stopped by SIGTERM after step {step} of 1000000, which is saved" in said
     assert living == []
 
 

@@ -1,5 +1,6 @@
 """What a user can get wrong with `sf2 train`: one message, status 1 or 2, nothing left behind."""
 
+import errno
 import json
 import os
 import re
@@ -12,9 +13,10 @@ import pytest
 from sf2cli.cli import main
 from sf2cli.training import start
 from sf2cli.training.lock import locked
+from sf2cli.training.metrics import MetricsFile
 from tests.command import sf2, sf2_ranks
 from tests.pictures import files_below
-from tests.training.small import BATCH, CONFIGS, RECIPE, STEPS, metrics_of, write_place
+from tests.training.small import BATCH, CONFIGS, RECIPE, metrics_of, write_place
 
 TRAIN = ("train", "recipe.yaml", "--deepspeed", "ds.json")
 
@@ -175,24 +177,52 @@ def test_a_full_disk_at_the_start_leaves_no_folder(place):
     assert not (place / "full").exists()
 
 
-@pytest.mark.parametrize(
-    ("limit", "refused"), [(2000, "head/rows-"), (5000, f"checkpoints/step-{STEPS:08d}: cannot")]
-)
-def test_a_full_disk_at_a_checkpoint_leaves_the_one_before(limit, refused, place):
-    run = place / f"full-{limit}"
-    settings = f"checkpoint.every_steps={STEPS - 1}", "backbone.embedding_size=64"
-    args = (*TRAIN, "--out", run, "--set", settings[0], "--set", settings[1])
+def test_a_full_disk_costs_the_checkpoints_that_do_not_fit_and_nothing_else(place):
+    run = place / "filled"
+    settings = ("checkpoint.every_steps=1", "checkpoint.keep_last=1", "schedule.steps=2")
+    args = [*TRAIN, "--out", run, *(part for value in settings for part in ("--set", value))]
     assert sf2(*args, cwd=place).code == 0
-    shutil.rmtree(run / "checkpoints" / f"step-{STEPS:08d}")
-    latest = run / "checkpoints" / "latest"
-    latest.write_text(f"step-{STEPS - 1:08d}")
     before = files_below(run / "checkpoints")
-    done = sf2(*args, "--resume", cwd=place, max_file_bytes=limit)
+    args[args.index("schedule.steps=2")] = "schedule.steps=5"
+    done = sf2(*args, "--resume", cwd=place, max_file_bytes=5000)
     assert done.code == 1
-    assert "Traceback" not in done.err
-    assert refused in done.err.splitlines()[-2]
+    refused = [line for line in done.err.splitlines() if "cannot be written" in line]
+    warnings = [f"{run}/checkpoints/step-{step:08d}" for step in (3, 4, 5)]
+    assert len(refused) == 4
+    for line, named in zip(refused, warnings, strict=False):
+        assert line.startswith(f"warning: checkpoint {named}: cannot be written (File too large)")
+    assert refused[-1].startswith(f"error: checkpoint {warnings[-1]}: cannot be written")
     assert "Free disk space" in done.err.splitlines()[-1]
+    assert [line["step"] for line in metrics_of(run)] == [1, 2, 3, 4, 5]
     assert files_below(run / "checkpoints") == before
+    assert sf2(*args, "--resume", cwd=place).code == 0
+
+
+def test_metrics_wait_for_room_on_the_disk(tmp_path, capsys, monkeypatch):
+    file = MetricsFile.cut_after(tmp_path / "metrics.jsonl", 0)
+    file.log(1, {"loss": 1.0})
+    room, write = [12], os.write
+
+    def writes_what_fits(descriptor, data):
+        if not room[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        count = write(descriptor, data[: room[0]])
+        room[0] -= count
+        return count
+
+    monkeypatch.setattr(os, "write", writes_what_fits)
+    file.log(2, {"loss": 2.0})
+    file.log(3, {"loss": 3.0})
+    assert capsys.readouterr().err.count("No space left on device") == 1
+    with pytest.raises(OSError, match="not written"):
+        file.sync()
+    room[0] = 1000
+    file.log(4, {"loss": 4.0})
+    file.sync()
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"step": step, "loss": float(step)} for step in (1, 2, 3, 4)
+    ]
 
 
 def test_a_loss_that_is_no_number_names_the_step(place):
@@ -237,7 +267,7 @@ def test_weights_that_are_no_numbers_are_neither_saved_nor_a_model(place):
     settings = [part for value in values for part in ("--set", value)]
     done = sf2("train", "recipe.yaml", "--deepspeed", ds, "--out", "last", *settings, cwd=place)
     assert (done.code, done.out) == (1, "")
-    assert "step-00000001: not saved, for" in done.err
+    assert "checkpoint of step 1: not saved, for" in done.err
     assert not (place / "last" / "model").exists()
     assert not files_below(place / "last" / "checkpoints")
 
@@ -248,4 +278,4 @@ def test_two_runs_do_not_share_a_folder(place):
         done = sf2(*TRAIN, "--out", "taken", cwd=place)
     assert (done.code, done.out) == (1, "")
     assert "run folder taken: another run is writing to it" in done.err
-    assert not files_below(place / "taken")
+    assert [*files_below(place / "taken")] == [".lock"]

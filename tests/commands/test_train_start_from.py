@@ -12,9 +12,8 @@ from sf2cli.data.packed import PackedSet
 from sf2cli.data.writer import SetWriter
 from sf2cli.evaluation.embed import embed
 from tests.command import sf2, sf2_ranks
-from tests.commands.test_train import two_ranks
 from tests.pictures import noise, stored
-from tests.training.small import losses_of, write_place
+from tests.training.small import losses_of, ranks, write_place
 
 TRAIN = ("train", "recipe.yaml", "--deepspeed", "ds.json")
 # So small a step that the rows stay where they began.
@@ -69,7 +68,7 @@ def test_ranks_start_as_one_process_does(place):
     options = ("--start-from", "runs/tiny", "--set", "start.renamed=renamed.tsv")
     (place / "renamed.tsv").write_text("id0\tid1\nid2\tzoe\n")
     options = (*options, "--set", "start.momentum=keep", "--set", "start.new_identities=random")
-    for done in sf2_ranks(two_ranks(), *TRAIN, *STILL, *options, "--out", "two", cwd=place):
+    for done in sf2_ranks(ranks(2), *TRAIN, *STILL, *options, "--out", "two", cwd=place):
         assert done.code == 0, done.err
     done = sf2(*TRAIN, *STILL, *options, "--out", "one", cwd=place)
     assert done.code == 0, done.err

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,7 @@ from safetensors.torch import load_file
 
 from sf2cli.backbones.saved import load_model
 from tests.command import sf2, sf2_ranks
-from tests.commands.test_train import two_ranks
-from tests.training.small import CONFIGS, STEPS, losses_of, metrics_of, write_place
+from tests.training.small import CONFIGS, STEPS, lines_of, losses_of, metrics_of, ranks, write_place
 
 TRAIN = ("train", "recipe.yaml", "--deepspeed", "ds.json")
 VALIDATED = ("--set", "validation={sets: [set], every_steps: 2}")
@@ -30,7 +30,7 @@ def place(tmp_path_factory):
 def watched(place):
     """A run on two ranks, watched by all there is, and what it printed."""
     options = (*VALIDATED, "--set", "watch={tensorboard: true, wandb: faces}")
-    envs = [{**env, **OFFLINE} for env in two_ranks()]
+    envs = [{**env, **OFFLINE} for env in ranks(2)]
     options = (*options, "--set", "checkpoint.every_steps=2", "--out", "watched")
     first, second = sf2_ranks(envs, *TRAIN, *options, cwd=place)
     assert (first.code, second.code) == (0, 0), first.err + second.err
@@ -54,7 +54,7 @@ def test_every_step_says_how_it_went(watched):
 
 
 def test_watching_changes_nothing(watched, place):
-    for done in sf2_ranks(two_ranks(), *TRAIN, "--out", "plain", cwd=place):
+    for done in sf2_ranks(ranks(2), *TRAIN, "--out", "plain", cwd=place):
         assert done.code == 0, done.err
     found = [line["loss"] for line in metrics_of(watched[0]) if "loss" in line]
     assert found == losses_of(place / "plain")
@@ -79,7 +79,7 @@ def test_validation_gives_what_eval_gives(watched, place):
     done = sf2("eval", watched[0], "--set", "set", "--out", "report", "--json", cwd=place)
     assert done.code == 0, done.err
     expected = json.loads(done.out)["sets"][0]["results"]["model"]
-    validated = [line for line in metrics_of(watched[0]) if "validation/eer" in line]
+    validated = [line for line in lines_of(watched[0]) if "validation/eer" in line]
     assert [line["step"] for line in validated] == [2, STEPS]
     for name in ("eer", "auc", "accuracy"):
         assert validated[-1][f"validation/set/{name}"] == pytest.approx(expected[name], abs=1e-6)
@@ -90,7 +90,7 @@ def test_validation_gives_what_eval_gives(watched, place):
 def test_the_best_model_is_kept(watched):
     run, said = watched
     rates = {
-        line["step"]: line["validation/eer"] for line in metrics_of(run) if "validation/eer" in line
+        line["step"]: line["validation/eer"] for line in lines_of(run) if "validation/eer" in line
     }
     step = min(rates, key=rates.get)
     module, card = load_model(run / "best")
@@ -113,8 +113,8 @@ def test_a_better_model_replaces_the_best_after_a_resume_and_no_other(watched, p
         done = sf2(*TRAIN, *options, "--set", "checkpoint.every_steps=9", cwd=place)
         assert done.code == 0, done.err
         shown = json.loads(card.read_text())["training"]["best"]
-        # As if the last checkpoint had not been written: the next test goes on from step 4 too.
-        (run / "checkpoints" / "latest").write_text("step-00000004")
+        # As if the last checkpoint had not been written: the next one goes on from step 4 too.
+        shutil.rmtree(run / "checkpoints" / "step-00000005")
         return shown
 
     assert going_on(0.0)["value"] == 0

@@ -10,10 +10,11 @@ from torch.testing import assert_close
 
 from sf2cli.errors import Sf2Error
 from sf2cli.heads import surgery
+from sf2cli.heads.manifest import read_head_manifest
 from sf2cli.heads.optimizer import HeadSGD
 from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.sphereface2 import SphereFace2, g, initial_bias
-from sf2cli.heads.state import read_head_manifest, save_head
+from sf2cli.heads.state import save_head
 from sf2cli.heads.surgery import Graft, graft_head, random_rows, rebalanced_bias
 from tests.spawn import run_ranks
 
@@ -59,7 +60,7 @@ def saved(request, tmp_path):
 
 
 def test_rows_go_by_name(saved, monkeypatch):
-    monkeypatch.setattr(surgery, "ROWS_AT_A_TIME", 4)
+    monkeypatch.setattr(surgery, "BLOCK_ROWS", 4)
     folder, old, old_sgd = saved
     head, sgd, graft = grafted(folder, NEW, RENAMED, dtype=old.weight.dtype)
     assert str(graft) == "18 rows carried, 3 merged into 1, 3 new, 2 dropped"

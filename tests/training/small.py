@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,15 @@ def write_place(folder: Path) -> Path:
 
 
 def metrics_of(run: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl without what a clock measured."""
-    lines = (run / "metrics.jsonl").read_text().splitlines()
+    """The steps of metrics.jsonl, without what a clock measured."""
+    return [line for line in lines_of(run) if "loss" in line]
+
+
+def lines_of(run: Path) -> list[dict[str, Any]]:
+    """All of metrics.jsonl without what a clock measured of a step."""
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     clocks = {"images_per_s", "data_wait", "memory_gib"}
-    return [{k: v for k, v in json.loads(line).items() if k not in clocks} for line in lines]
+    return [{k: v for k, v in line.items() if k not in clocks} for line in lines]
 
 
 def losses_of(run: Path) -> list[float]:
@@ -42,6 +48,28 @@ def losses_of(run: Path) -> list[float]:
 
 
 def is_only_sf2(text: str) -> bool:
-    """Whether a good run printed its four kinds of lines and nothing of DeepSpeed's or torch's."""
-    ours = (f"{IDENTITIES} identities, ", "train: ", f"{STEPS} steps, ", "model: ")
+    """Whether a good run printed its kinds of lines and nothing of DeepSpeed's or torch's."""
+    ours = (f"{IDENTITIES} identities, ", "train: ", "checkpoint: ", f"{STEPS} steps, ", "model: ")
     return all(line.startswith(ours) for line in text.splitlines())
+
+
+def free_port() -> str:
+    """A port that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])
+
+
+def ranks(count: int) -> list[dict[str, str]]:
+    """What torchrun sets for so many ranks; nothing for one."""
+    if count == 1:
+        return [{}]
+    common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    return [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+
+
+def final_bytes(run: Path) -> dict[str, bytes]:
+    """The model's weights and the last checkpoint's files, as they are on the disk."""
+    last = max((run / "checkpoints").glob("step-*"))
+    paths = [run / "model" / "model.safetensors", *last.rglob("*.safetensors")]
+    return {path.name: path.read_bytes() for path in paths}

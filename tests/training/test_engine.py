@@ -12,12 +12,14 @@ from sf2cli.heads.sphereface2 import initial_bias, oracle_loss
 from sf2cli.recipe import Recipe
 from sf2cli.training.backbone_state import gather_weights
 from sf2cli.training.checkpoint import (
-    RunState,
-    latest_checkpoint,
-    read_weights,
-    restore_optimizers_and_head,
-    save_checkpoint,
+    BACKBONE,
+    read_state,
+    read_tensors,
+    restore,
+    take_snapshot,
+    write_checkpoint,
 )
+from sf2cli.training.checkpoint_folder import latest_checkpoint
 from sf2cli.training.ds_config import fill_ds_config
 from sf2cli.training.engine import TrainingEngine, head_settings, new_backbone
 from sf2cli.training.world import World
@@ -130,8 +132,8 @@ def _save_and_go_on(stage, folder):
     engine = new_engine(stage)
     for step in range(2):
         take_step(engine, step)
-    state = RunState(step=2, world_size=2, manifest_sha256="")
-    save_checkpoint(folder, engine, state, [str(i) for i in range(IDENTITIES)])
+    snapshot = take_snapshot(engine, 2, "", [str(i) for i in range(IDENTITIES)], copy=False)
+    write_checkpoint(folder, snapshot, engine.head.ranks, keep=1)
     return _last_step(engine)
 
 
@@ -142,9 +144,10 @@ def _resume_each(folder, changes):
 def _resume(folder, stage):
     checkpoint = latest_checkpoint(folder)
     backbone = new_backbone(RECIPE.model_copy(update={"seed": 1}))
-    backbone.load_state_dict(read_weights(checkpoint))
+    state = read_state(checkpoint)
+    backbone.load_state_dict(read_tensors(checkpoint, BACKBONE, state))
     engine = new_engine(stage, backbone=backbone)
-    restore_optimizers_and_head(checkpoint, engine)
+    restore(checkpoint, state, engine)
     return _last_step(engine)
 
 

@@ -61,7 +61,6 @@ def test_it_names_the_step(values, said, tmp_path):
 
 def test_it_names_rank_samples_and_checkpoint(tmp_path):
     (tmp_path / "step-00000005").mkdir()
-    (tmp_path / "latest").write_text("step-00000005")
     bad = {"loss": float("nan")}
     with pytest.raises(Sf2Error) as raised:
         check(tmp_path, other=["x/1"], **bad)

@@ -1,0 +1,47 @@
+"""What a recipe may change when a run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sf2cli.errors import Sf2Error
+from sf2cli.recipe import Recipe, load_recipe
+
+# Nothing of the run depends on these; the set that shards names is told by its manifest's hash.
+_FREE = ("name", "checkpoint", "data.shards", "data.workers", "start", "validation", "watch")
+# These make another run of it from here on, as is often the point.
+_NAMED = ("schedule", "optimizer.lr", "optimizer.weight_decay", "head.loss_weight")
+
+
+def recipe_changes(path: Path, recipe: Recipe) -> list[str]:
+    """The changes against a run's recipe.yaml that will be felt, as `field 1 -> 2`.
+
+    Raises:
+        Sf2Error: what was trained so far does not fit `recipe`, or `path` is no recipe.
+    """
+    before, now = (dict(_fields(each.model_dump(mode="json", by_alias=True)))
+                   for each in (load_recipe(path), recipe))  # fmt: skip
+    felt = [name for name in now if not _within(name, _FREE)]
+    changed = [name for name in felt if now[name] != before[name]]
+    refused = [name for name in changed if not _within(name, _NAMED)]
+    if refused:
+        what = "; ".join(f"{name} is {now[name]}, the run has {before[name]}" for name in refused)
+        raise Sf2Error(
+            f"--resume: {what}",
+            f"Put back what {path} says, or start a new run with --out.",
+        )
+    return [f"{name} {before[name]} -> {now[name]}" for name in changed]
+
+
+def _fields(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _fields(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _within(name: str, sections: tuple[str, ...]) -> bool:
+    return any(name == section or name.startswith(f"{section}.") for section in sections)
