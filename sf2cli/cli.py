@@ -20,10 +20,12 @@ COMMANDS = {
     "pack": "Pack face images into WebDataset shards.",
     "audit": "Look through a packed set: duplicates, wrong labels, overlap.",
     "train": "Train a backbone under DeepSpeed with an identity-sharded head.",
+    "watch": "Show a run's curves in the terminal, live while it trains.",
     "eval": "Evaluate a model: accuracy, EER, AUC, TAR at FAR, and an HTML report.",
     "embed": "Write the embeddings of a packed set or a folder of images.",
     "verify": "Say whether two photos show one person.",
     "export": "Write a model as ONNX and safetensors, with a script to use it.",
+    "head": "Look into the head of a run: sizes, ranges, norms and health.",
     "study": "Train a grid of recipes and seeds, and compare them.",
     "scale-test": "Measure what N identities cost on this machine.",
 }
@@ -72,10 +74,12 @@ def cli() -> None:
       sf2 pack photos/ shards/mine
       sf2 audit shards/mine
       sf2 train configs/att.yaml --deepspeed configs/ds_zero1.json
+      sf2 watch runs/att
       sf2 eval runs/att --set shards/att-test
       sf2 verify a.jpg b.jpg --model runs/att
       sf2 embed runs/att photos/ embeddings/photos
       sf2 export runs/att
+      sf2 head info runs/att
       sf2 scale-test --num-ids 1000000
     """
 

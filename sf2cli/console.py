@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -25,6 +26,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 PLAIN_INTERVAL_S = 5.0
 
@@ -92,6 +94,42 @@ def result_table(
         table.add_row(*(str(cell) for cell in row))
     stream = sys.stderr if aside else sys.stdout
     Console(file=stream, width=None if stream.isatty() else 120, **_AS_IT_IS).print(table)
+
+
+class Screen:
+    """A text that replaces itself on a terminal; elsewhere it is printed once."""
+
+    def __init__(self, live: Live | None) -> None:
+        self._live = live
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Columns and lines to fill; 0 lines where there is no end to them."""
+        if self._live is None:
+            return 120, 0
+        return self._live.console.width, self._live.console.height
+
+    def show(self, text: str) -> None:
+        """Show `text` in place of the last one."""
+        if self._live:
+            self._live.update(Text(text), refresh=True)
+        else:
+            result_text(text)
+
+    def waiter(self, seconds: float) -> Callable[[], None] | None:
+        """Waits so long between two texts; None where there will be one alone."""
+        return (lambda: time.sleep(seconds)) if self._live else None
+
+
+@contextmanager
+def live_text() -> Iterator[Screen]:
+    """A screen on standard output for the length of the block, which Ctrl-C ends in peace."""
+    out = Console(**_AS_IT_IS)
+    if not out.is_terminal:
+        yield Screen(None)
+        return
+    with suppress(KeyboardInterrupt), Live(console=out, auto_refresh=False) as live:
+        yield Screen(live)
 
 
 class ProgressLine:

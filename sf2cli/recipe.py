@@ -103,6 +103,43 @@ class ScheduleRecipe(Section):
         return self
 
 
+class StartRecipe(Section):
+    """Start from a trained run on other identities: its backbone, and its rows by name.
+
+    `run` is a run folder, for its latest checkpoint, or one checkpoint. `new_identities` says how
+    rows begin that the run has none for: "mean", the mean embedding of their images by its
+    backbone, or "random". `renamed` is a file of lines OLD, a tab, NEW: the row of OLD goes to
+    NEW, and rows that meet are merged into their mean direction. `momentum` is that of carried
+    rows and of the bias; the backbone's starts at zero either way.
+    """
+
+    run: Path
+    new_identities: Literal["mean", "random"] = "mean"
+    renamed: Path | None = None
+    momentum: Literal["zero", "keep"] = "zero"
+
+
+class WatchRecipe(Section):
+    """Where the numbers of metrics.jsonl go as well: TensorBoard event files in the run folder, and
+    the W&B project of that name."""
+
+    tensorboard: bool = False
+    wandb: str | None = Field(None, min_length=1)
+
+
+class ValidationRecipe(Section):
+    """Verification while training, and the best model kept in best/.
+
+    `sets` are packed sets, for all their pairs, and InsightFace's .bin files. After every
+    `every_steps` steps and the last one the model is measured on each; where the mean of `metric`
+    over the sets is better than ever before, it is the best.
+    """
+
+    sets: list[Path] = Field(min_length=1)
+    every_steps: int = Field(1000, gt=0)
+    metric: Literal["eer", "auc", "accuracy"] = "eer"
+
+
 class CheckpointRecipe(Section):
     """How often to save, and how many to keep; the last step is always saved.
 
@@ -129,6 +166,9 @@ class Recipe(Section):
     optimizer: OptimizerRecipe = OptimizerRecipe()
     schedule: ScheduleRecipe
     checkpoint: CheckpointRecipe = CheckpointRecipe()
+    start: StartRecipe | None = None
+    validation: ValidationRecipe | None = None
+    watch: WatchRecipe = WatchRecipe()
 
 
 def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:

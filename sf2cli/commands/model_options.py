@@ -29,7 +29,7 @@ _OPTIONS = (
         "--mirror/--no-mirror",
         "mirrored",
         default=None,
-        help="Whether the mirrored image's features are added.  [default: as in training, else yes]",
+        help="Whether the mirrored image's features are added.  [default: as in training, or yes]",
     ),
     click.option(
         "--keys",

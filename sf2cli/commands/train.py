@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -45,6 +46,13 @@ from sf2cli import console
     help="Go on although the packed set is not what it was; its identities must be.",
 )
 @click.option(
+    "--start-from",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Begin with the backbone and, by name, the identities of a trained run; as the recipe's"
+    " start.run.",
+)
+@click.option(
     "--set",
     "overrides",
     multiple=True,
@@ -61,6 +69,7 @@ def command(
     out: Path | None,
     resume: bool,
     accept_changed_shards: bool,
+    start_from: Path | None,
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -75,6 +84,7 @@ def command(
       sf2 train configs/att.yaml --deepspeed configs/ds_zero2.json --nproc 2
       sf2 train configs/att.yaml --deepspeed configs/ds_zero1.json --resume
       sf2 train configs/att.yaml --deepspeed configs/ds_zero2.json --hostfile hosts
+      sf2 train more.yaml --deepspeed configs/ds_zero1.json --start-from runs/att
       torchrun --nproc-per-node 2 --no-python sf2 train RECIPE --deepspeed DS
       deepspeed --no_python sf2 train RECIPE --deepspeed DS
     """
@@ -82,6 +92,9 @@ def command(
 
     if nproc and hostfile:
         raise click.UsageError("--nproc and --hostfile both start ranks; give one of them.")
+    if start_from:
+        # JSON is YAML: a path stays text, whatever it looks like.
+        overrides = (*overrides, f"start.run={json.dumps(str(start_from))}")
     summary = train(
         recipe,
         ds_json,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
@@ -46,9 +47,7 @@ def torch_network(module: nn.Module, card: EmbedderCard) -> Network:
     @torch.inference_mode()
     def network(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         images = normalise(torch.from_numpy(batch).to(device), card.preprocessing)
-        features = module(images)
-        if card.mirrored:
-            features = features + module(images.flip(3))
+        features = _features(module, images, card.mirrored)
         found: NDArray[np.float32] = features.float().cpu().numpy()
         return found
 
@@ -73,6 +72,22 @@ def check_finite(embeddings: NDArray[np.floating], faces: Faces, remedy: str) ->
             f"{len(bad)} embeddings are not finite, the first of {faces.source(int(bad[0]))}",
             remedy,
         )
+
+
+def unit_embeddings(model: nn.Module, images: torch.Tensor, mirrored: bool) -> torch.Tensor:
+    """f(x), or f(x) + f(mirrored x), scaled to unit length: float32 [B, embedding_size].
+
+    Args:
+        model: the backbone f in eval mode.
+        images: [B, C, H, W] as f takes them, on its device.
+        mirrored: whether to add the mirrored images' features.
+    """
+    return F.normalize(_features(model, images, mirrored).float())
+
+
+def _features(model: nn.Module, images: torch.Tensor, mirrored: bool) -> torch.Tensor:
+    features: torch.Tensor = model(images)
+    return features + model(images.flip(3)) if mirrored else features
 
 
 def _batches(

@@ -31,8 +31,8 @@ class Negatives(ctypes.Structure):
     """The arguments of `sf2_negatives`, field by field those of the C++ struct."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("cos", "grad", "loss", "push", "labels")),
-        *((name, ctypes.c_void_p) for name in ("own_grad", "row_weight")),
+        *((name, ctypes.c_void_p) for name in ("cos", "grad", "loss", "push", "cosine", "above")),
+        *((name, ctypes.c_void_p) for name in ("labels", "own_grad", "row_weight")),
         *((name, ctypes.c_int64) for name in ("first", "rows", "batch")),
         *((name, ctypes.c_float) for name in ("bias", "r", "margin", "factor")),
     )

@@ -90,6 +90,8 @@ struct Negatives {
     void* grad;
     float* loss;
     float* push;
+    float* cosine;
+    float* above;
     const int32_t* labels;
     const float* own_grad;
     const float* row_weight;  // null: every row counts once
@@ -100,7 +102,7 @@ struct Negatives {
 template <typename X, int T, bool FULL>
 void negatives(const Negatives& a) {
     // Copies: a store through grad might change what a reference leads to.
-    const float r = a.r, bias = a.bias, margin = a.margin;
+    const float r = a.r, bias = a.bias, margin = a.margin, boundary = a.r * a.margin;
     const int32_t* labels = a.labels;
     const float* own_grad = a.own_grad;
     const int64_t batch = a.batch;
@@ -111,10 +113,11 @@ void negatives(const Negatives& a) {
         const float weight = a.row_weight ? a.row_weight[i] : 1.0f;
         const float scale = a.factor * r * weight;
         const int32_t own_label = static_cast<int32_t>(a.first + i);
-        float loss = 0.0f, push = 0.0f;
-#pragma omp simd reduction(+ : loss, push)
+        float loss = 0.0f, push = 0.0f, cosine = 0.0f, above = 0.0f;
+#pragma omp simd reduction(+ : loss, push, cosine, above)
         for (int64_t j = 0; j < batch; ++j) {
-            float base = (load(cos[j]) + 1.0f) * 0.5f;
+            float c = load(cos[j]);
+            float base = (c + 1.0f) * 0.5f;
             base = base < 0.0f ? 0.0f : base;
             float u = r * (2.0f * power<T>(base) - 1.0f + margin) + bias;
             float e = exp_of_negative(-std::fabs(u));
@@ -122,12 +125,17 @@ void negatives(const Negatives& a) {
             float softplus = (u > 0.0f ? u : 0.0f) + log1p_of_unit(e);
             float slope = FULL ? T * power<T - 1>(base) : 1.0f;
             bool own = labels[j] == own_label;
-            loss += own ? 0.0f : softplus;
-            push += own ? 0.0f : sigmoid;
+            float counted = own ? 0.0f : 1.0f;
+            loss += counted * softplus;
+            push += counted * sigmoid;
+            cosine += counted * c;
+            above += u > boundary ? counted : 0.0f;
             store_nearest(own ? own_grad[j] : sigmoid * slope * scale, &grad[j]);
         }
         a.loss[i] = loss * a.factor * weight;
         a.push[i] = push * a.factor * weight;
+        a.cosine[i] = cosine * weight;
+        a.above[i] = above * weight;
     }
 }
 

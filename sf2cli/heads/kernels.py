@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sf2cli.heads import compiled, sphereface2
 from sf2cli.heads.rounding import noise, stochastic_bfloat16
-from sf2cli.heads.sphereface2 import SphereFace2
+from sf2cli.heads.sphereface2 import SphereFace2, g
 
 _COMPILED_EXPONENTS = (1, 2, 3, 4)
 _COMPILED_DTYPES = {torch.float32, torch.bfloat16}
@@ -65,7 +65,8 @@ class Kernels(Protocol):
             hp: the loss.
 
         Returns:
-            [2, k]: the negatives' loss and its derivative by the bias, summed over the batch.
+            [4, k], summed over the batch's negatives: their loss, its derivative by the bias, the
+            cosines, and how many of them are above the boundary r g(cos) + b = 0.
         """
 
     def update(
@@ -100,12 +101,15 @@ class TorchKernels:
     ) -> Tensor:
         rows = torch.arange(first, first + len(cos), device=cos.device)
         own = rows[:, None] == targets.labels
-        part = sphereface2.negatives(cos.to(bias.dtype), bias, hp)
-        loss, by_cos, push = (values.masked_fill(own, 0) for values in part)
+        exact = cos.to(bias.dtype)
+        loss, by_cos, push = sphereface2.negatives(exact, bias, hp)
+        above = (hp.r * g(exact, hp.t) + bias > 0).to(bias.dtype)
+        # Multiplied, not filled: a feature that is not a number must not go unseen.
+        counted = (~own).to(bias.dtype)
         if row_weight is not None:
-            loss, by_cos, push = (values * row_weight[:, None] for values in (loss, by_cos, push))
-        grad.copy_(torch.where(own, targets.own_grad, by_cos))
-        return torch.stack((loss.sum(1), push.sum(1)))
+            counted = counted * row_weight[:, None]
+        grad.copy_(torch.where(own, targets.own_grad, by_cos * counted))
+        return torch.stack([(values * counted).sum(1) for values in (loss, push, exact, above)])
 
     def update(
         self, weight: Tensor, momentum: Tensor | None, grad: Tensor, first: int, step: SGDStep
@@ -157,9 +161,9 @@ class CppKernels:
         hp: SphereFace2,
     ) -> Tensor:
         rows, batch = cos.shape
-        sums = torch.empty(2, rows)
+        sums = torch.empty(4, rows)
         arguments = compiled.Negatives(
-            *(_pointer(tensor) for tensor in (cos, grad, sums[0], sums[1])),
+            *(_pointer(tensor) for tensor in (cos, grad, *sums)),
             *(_pointer(tensor) for tensor in (*targets, row_weight)),
             *(first, rows, batch),
             *(bias.item(), hp.r, hp.negative_margin, (1 - hp.lam) / hp.r),

@@ -22,6 +22,7 @@ from sf2cli.heads.initial import initialize_rows_
 from sf2cli.heads.kernels import choose_kernels
 from sf2cli.heads.precision import fast_products
 from sf2cli.heads.sampling import sampled_tiles
+from sf2cli.heads.similarity import SimilaritySums
 from sf2cli.heads.sphereface2 import SphereFace2, initial_bias
 from sf2cli.heads.tile_size import tile_size_for
 from sf2cli.heads.tiles import (
@@ -57,6 +58,7 @@ class ShardedHead(ClassShard):
     every rank holds alike. A training step is either `HeadSGD.one_pass`, or `forward`, `backward`
     and `HeadSGD.step`, which keeps a gradient of the weight's size and so can accumulate or clip.
     Gradients are those of the whole loss: step them on each rank as they are, with no averaging.
+    `similarities` sums up what the passes saw.
 
     Attributes:
         reject_below: samples to which the classifier of their own label gives a smaller probability
@@ -121,6 +123,7 @@ class ShardedHead(ClassShard):
         else:
             chosen = products or dtype
         self.products: torch.dtype = chosen
+        self.similarities = SimilaritySums()
         self.kernels = choose_kernels(device, dtype, self.products, hp)
         shard = torch.empty(self.rows, embedding_size, device=device, dtype=dtype)
         initialize_rows_(shard, self.start, seed)
@@ -201,8 +204,11 @@ class ShardedHead(ClassShard):
             if kept is not None:
                 grad_features = torch.zeros_like(everyone).index_copy_(0, kept, grad_features)
         with phase("communication"):
-            loss, pull, push = self.ranks.sum_(shard.sums)
+            sums = self.ranks.sum_(shard.sums)
             grad_unit = self.ranks.sum_and_scatter(grad_features)
+        samples = len(everyone) if kept is None else len(kept)
+        self.similarities.add(sums[3:], samples, self.num_classes)
+        loss, pull, push = sums[:3]
         exact = unit.dtype
         return Pass(
             unit,

@@ -9,6 +9,7 @@ rows. The caller makes the folder whole or absent.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -225,19 +226,31 @@ def _check_momentum(path: Path, manifest: HeadManifest, optimizer: HeadOptimizer
 def _load_rows(
     folder: Path, manifest: HeadManifest, head: Head, optimizer: HeadOptimizer | None
 ) -> None:
-    tensors = _row_tensors(head, optimizer)
+    if head.rows:
+        read_range(folder, manifest, head.start, _row_tensors(head, optimizer))
+
+
+def read_range(
+    folder: Path, manifest: HeadManifest, first: int, into: Mapping[str, Tensor]
+) -> None:
+    """Read the rows of class ids `first` ... into each named tensor, all [n, d] of one n.
+
+    The blocks of rows that hold them are checked.
+
+    Raises:
+        DamagedError: a file is missing, short, changed or foreign.
+    """
+    stop = first + len(next(iter(into.values())))
     for entry in manifest.files:
-        first, last = max(entry.start, head.start), min(entry.stop, head.stop)
-        if first >= last:
+        low, high = max(entry.start, first), min(entry.stop, stop)
+        if low >= high:
             continue
         path = folder / entry.file
-        if not entry.sha256.keys() >= tensors.keys():
+        if not entry.sha256.keys() >= into.keys():
             raise DamagedError(f"{path}: {MANIFEST} has no hashes of its momentum", REMEDY)
-        into = {
-            name: rows[first - head.start : last - head.start] for name, rows in tensors.items()
-        }
+        part = {name: rows[low - first : high - first] for name, rows in into.items()}
         try:
-            read_rows(path, manifest.layout(entry), entry.sha256, into, first - entry.start)
+            read_rows(path, manifest.layout(entry), entry.sha256, part, low - entry.start)
         except OSError as error:
             raise DamagedError(f"{path}: cannot be read ({error})", REMEDY) from None
         except DamagedError as error:

@@ -19,6 +19,9 @@ from torch.profiler import record_function
 from sf2cli.heads.kernels import Kernels, Targets
 from sf2cli.heads.sphereface2 import SphereFace2, g, positives
 
+# Where loss, force, cosines and how many are above the boundary stand in `ShardLoss.sums`.
+_OF_POSITIVES, _OF_NEGATIVES = [0, 1, 5, 6], [0, 2, 3, 4]
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -62,9 +65,10 @@ class Batch:
 
 
 class ShardLoss(NamedTuple):
-    """The loss of one shard's classifiers: `sums` [3] float64 holds the loss, the positives' pull
-    and the negatives' push, whose difference push - pull is dL/db; `grad_features` [B, d] is with
-    respect to the unit features."""
+    """The loss of one shard's classifiers: `sums` [7] float64 holds the loss, the positives' pull
+    and the negatives' push, whose difference push - pull is dL/db, and what
+    `similarity.SimilaritySums` counts; `grad_features` [B, d] is with respect to the unit
+    features."""
 
     sums: Tensor
     grad_features: Tensor
@@ -129,7 +133,7 @@ def shard_pass(
     """
     unit, scale = batch.unit, batch.scale
     # Summed in float64: over millions of classes the addends of late tiles would be rounded away.
-    sums = torch.zeros(3, dtype=torch.float64, device=weight.device)
+    sums = torch.zeros(7, dtype=torch.float64, device=weight.device)
     grad_features = torch.zeros_like(unit)
     if not len(weight):
         return ShardLoss(sums, grad_features)
@@ -147,24 +151,26 @@ def shard_pass(
             targets = Targets(_row_numbers(tile, labels), own_grad)
             grad_cos = scratch("grad_cos", len(rows), len(unit))
             found = kernels.negatives(cos, grad_cos, targets, tile.first, tile.row_weight, bias, hp)
-            sums[::2] += found.sum(1, dtype=torch.float64)
+            sums[_OF_NEGATIVES] += found.sum(1, dtype=torch.float64)
         with phase("product"):
             grad_features += grad_cos.T @ rows
             grad_rows = scratch("grad_rows", *rows.shape)
             torch.mm(grad_cos, scaled, out=grad_rows)
         with phase("update"):
             consume(tile, grad_rows)
-    return ShardLoss(sums * scale, grad_features.mul_(scale))
+    sums[:2] *= scale
+    return ShardLoss(sums, grad_features.mul_(scale))
 
 
 def _own_gradients(
     batch: Batch, weight: Tensor, bias: Tensor, hp: SphereFace2, sums: Tensor
 ) -> Tensor:
-    """The positives' derivatives by their cosines [B], their loss and pull added to `sums`."""
+    """The positives' derivatives by their cosines [B]; what they add to `sums` is added."""
     cos, here = _own_cosines(batch, weight)
     part = positives(cos, bias, hp)
-    sums[0] += part.loss.masked_fill(~here, 0).sum(dtype=torch.float64)
-    sums[1] -= part.grad_bias.masked_fill(~here, 0).sum(dtype=torch.float64)
+    above = (hp.r * g(cos, hp.t) + bias > 0).to(cos.dtype)
+    found = torch.stack((part.loss, -part.grad_bias, cos, above)).masked_fill(~here, 0)
+    sums[_OF_POSITIVES] += found.sum(1, dtype=torch.float64)
     return part.grad_cos
 
 

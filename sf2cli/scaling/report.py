@@ -126,14 +126,14 @@ def _csv(rows: Sequence[Row]) -> str:
 
 
 def _show_plots(rows: Sequence[Row]) -> None:
-    from sf2cli.scaling.terminal_plot import log_plot
+    from sf2cli.terminal_plot import plot
 
     for column, title, show_y in (
         ("step_s", "seconds a step, log axes", show_seconds),
         ("all_peaks_bytes", "peak memory of all ranks, log axes", show_bytes),
     ):
-        text = log_plot(curves(rows, column), title, lambda x: show_count(round(x)), show_y)
-        console.result_text(text)
+        found, show_x = curves(rows, column), lambda x: show_count(round(x))
+        console.result_text(plot(found, title, show_x, show_y, log_x=True, log_y=True))
 
 
 def _time_cells(row: Row) -> list[str]:

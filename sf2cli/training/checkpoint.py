@@ -28,6 +28,7 @@ from torch import Tensor
 
 from sf2cli.errors import DamagedError, Sf2Error
 from sf2cli.files import write_through
+from sf2cli.heads.manifest import MANIFEST
 from sf2cli.heads.ranks import Ranks
 from sf2cli.heads.state import HeadSnapshot, load_head, take_head, write_head
 from sf2cli.training import checkpoint_folder
@@ -194,6 +195,26 @@ def write_checkpoint(
 def _write(path: Path, data: bytes) -> SavedFile:
     write_through(path, data)
     return SavedFile(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def find_checkpoint(folder: Path, what: str) -> Path:
+    """The checkpoint `folder`, or the latest of the run `folder`.
+
+    Args:
+        what: the option or field that named it, for the message.
+
+    Raises:
+        Sf2Error: neither.
+    """
+    if (folder / "head" / MANIFEST).exists():
+        return folder
+    found = checkpoint_folder.latest_checkpoint(folder / "checkpoints")
+    if found is None:
+        raise Sf2Error(
+            f"{what} {folder}: neither a run with a checkpoint nor a checkpoint",
+            "Name a run folder, or a folder in its checkpoints/.",
+        )
+    return found
 
 
 def read_state(checkpoint: Path) -> RunState:

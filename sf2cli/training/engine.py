@@ -123,6 +123,11 @@ class TrainingEngine:
         """
         return not self._may_skip and bool(self.deepspeed.skipped_steps or self.loss_scale.skipped)
 
+    @property
+    def left_out(self) -> bool:
+        """Whether fp16 left out the last step, its gradient not being finite, as it may."""
+        return self._may_skip and self.loss_scale.skipped_in_a_row > 0
+
     def prepare(self, lr: float, progress: float) -> None:
         """What the next step is taken with: the head's learning rate, and its loss at `progress`,
         the share of the run's steps already taken.

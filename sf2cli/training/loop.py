@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,28 +26,20 @@ from sf2cli.heads.state import Head
 from sf2cli.recipe import Recipe
 from sf2cli.training.backbone_state import gather_weights
 from sf2cli.training.engine import TrainingEngine
-from sf2cli.training.finished import write_model
+from sf2cli.training.graft import grafted_start
 from sf2cli.training.metrics import MetricsFile
+from sf2cli.training.model_folder import write_model
+from sf2cli.training.page import write_page
 from sf2cli.training.recipe_changes import recipe_changes
 from sf2cli.training.restore import Settings, Start, new_start, restored_start
 from sf2cli.training.run_folder import RunFolder
 from sf2cli.training.saver import Saver
 from sf2cli.training.schedule import lr_factor
 from sf2cli.training.stopping import StoppedError, StopRequest
+from sf2cli.training.watched import Step, Watched
 from sf2cli.training.world import World
 
 Batches = Iterator[tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a step left: its number from 1, its loss, and seconds in all and waiting for data."""
-
-    number: int
-    loss: float
-    lr: float
-    seconds: float
-    waited: float
 
 
 class Run:
@@ -97,17 +87,21 @@ class Run:
                     "Give schedule.steps or schedule.epochs what the run was given, or more.",
                 )
             metrics = None
+            watched = Watched(start.engine, self.settings, self.folder, loader)
             if world.rank == 0:
                 metrics = self._begin(start, loader, total, resume)
+                watched.open(metrics, start.step, held)
             dist.barrier()
             saver = held.enter_context(self._saver(metrics))
-            summary = self._steps(start, _batches(loader, start.step), world, saver, metrics, total)
+            summary = self._steps(start, _batches(loader, start.step), world, saver, watched, total)
             return self._finish(start.engine, world, summary)
 
     def _start(self, world: World, resume: bool) -> Start:
         restored = None
         if resume:
             restored = restored_start(self.folder.checkpoints, self.settings, world)
+        if restored is None and self.recipe.start:
+            return grafted_start(self.settings, world)
         return restored or new_start(self.settings, world)
 
     def _begin(self, start: Start, loader: TrainLoader, total: int, resume: bool) -> MetricsFile:
@@ -163,18 +157,17 @@ class Run:
         batches: Batches,
         world: World,
         saver: Saver,
-        metrics: MetricsFile | None,
+        watched: Watched,
         total: int,
     ) -> dict[str, Any]:
         recipe, engine = self.recipe, start.engine
         loss, waited, began = None, 0.0, time.perf_counter()
         with console.progress("train", total - start.step) as line, StopRequest(world) as request:
             for number in range(start.step + 1, total + 1):
+                watched.begin()
                 step = self._step(engine, batches, number, total)
                 loss, waited = step.loss, waited + step.waited
-                _check_finite(step, engine)
-                if metrics:
-                    metrics.log(number, self._measured(step, engine))
+                watched.end(step, total)
                 line.advance(
                     1,
                     loss=f"{step.loss:.4f}",
@@ -210,34 +203,16 @@ class Run:
         loss = engine.step(images, labels).item()
         return Step(number, loss, lr, time.perf_counter() - began, waited)
 
-    def _measured(self, step: Step, engine: TrainingEngine) -> dict[str, float]:
-        return {
-            "loss": step.loss,
-            "lr": step.lr,
-            "images_per_s": self.recipe.batch_size / step.seconds,
-            "data_wait": step.waited / step.seconds,
-            **({} if engine.head.bias is None else {"bias": engine.head.bias.item()}),
-        }
-
     def _finish(
         self, engine: TrainingEngine, world: World, summary: dict[str, Any]
     ) -> dict[str, Any]:
         weights = gather_weights(engine.deepspeed)
         if world.rank == 0:
-            write_model(self.folder.model, weights, engine.head, self.settings, summary["steps"])
+            made = {"world_size": world.size, "steps": summary["steps"]}
+            write_model(self.folder.model, weights, self.settings, engine.head, made)
+            write_page(self.folder, self.recipe, summary)
         dist.barrier()
         return {"run": str(self.folder.path), "model": str(self.folder.model), **summary}
-
-
-def _check_finite(step: Step, engine: TrainingEngine) -> None:
-    if engine.skipped or not math.isfinite(step.loss):
-        what = f"the loss is {step.loss}"
-        if math.isfinite(step.loss):
-            what = f"the backbone's gradient is not finite (loss {step.loss:.4g})"
-        raise Sf2Error(
-            f"{what} at step {step.number} (learning rate {step.lr:.4g})",
-            "Lower optimizer.lr or head.loss_weight, or lengthen the warm-up.",
-        )
 
 
 def _describe(head: Head) -> str:

@@ -10,7 +10,7 @@ from sf2cli.errors import Sf2Error
 from sf2cli.recipe import Recipe, load_recipe
 
 # Nothing of the run depends on these; the set that shards names is told by its manifest's hash.
-_FREE = ("name", "checkpoint", "data.shards", "data.workers")
+_FREE = ("name", "checkpoint", "data.shards", "data.workers", "start", "validation", "watch")
 # These make another run of it from here on, as is often the point.
 _NAMED = ("schedule", "optimizer.lr", "optimizer.weight_decay", "head.loss_weight")
 
@@ -23,7 +23,8 @@ def recipe_changes(path: Path, recipe: Recipe) -> list[str]:
     """
     before, now = (dict(_fields(each.model_dump(mode="json", by_alias=True)))
                    for each in (load_recipe(path), recipe))  # fmt: skip
-    changed = [name for name in now if now[name] != before[name] and not _within(name, _FREE)]
+    felt = [name for name in now if not _within(name, _FREE)]
+    changed = [name for name in felt if now[name] != before[name]]
     refused = [name for name in changed if not _within(name, _NAMED)]
     if refused:
         what = "; ".join(f"{name} is {now[name]}, the run has {before[name]}" for name in refused)

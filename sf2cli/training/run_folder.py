@@ -1,4 +1,4 @@
-"""A run's folder: recipe.yaml, ds.json, metrics.jsonl, checkpoints/ and model/."""
+"""A run's folder: recipe.yaml, ds.json, metrics.jsonl, checkpoints/, best/, model/ and a page."""
 
 from __future__ import annotations
 
@@ -34,6 +34,14 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best"
+
+    @property
+    def page(self) -> Path:
+        return self.path / "training.html"
 
     @property
     def model(self) -> Path:

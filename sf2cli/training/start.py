@@ -65,6 +65,11 @@ def train(
         _check_folder(folder, resume)
         if resume:
             recipe_changes(folder / "recipe.yaml", recipe)
+        if recipe.start and not resume:
+            from sf2cli.training.graft import check_start
+
+            check_start(recipe.start, packed)
+        _check_watching(recipe)
     if hostfile:
         _check_backbone(recipe, filled)
         sys.exit(launch_on_hosts(hostfile, argv))
@@ -163,6 +168,16 @@ def _check_folder(folder: Path, resume: bool) -> None:
     if not above.is_dir() or not os.access(above, os.W_OK):
         why = "may not be written to" if above.is_dir() else "is not a folder"
         raise Sf2Error(f"run folder {folder}: {above} {why}", "Choose another with --out.")
+
+
+def _check_watching(recipe: Recipe) -> None:
+    from sf2cli.training.sinks import check_watch
+
+    check_watch(recipe.watch)
+    if recipe.validation:
+        from sf2cli.training.validation import open_sets
+
+        open_sets(recipe.validation)
 
 
 def _check_backbone(recipe: Recipe, filled: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -235,12 +236,16 @@ def test_a_loss_that_is_no_number_names_the_step(place):
         timeout=120,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    start_line, message, remedy = done.stderr.splitlines()
+    start_line, message, samples, remedy = done.stderr.splitlines()
     assert start_line.startswith("5 identities")
     steps = len(metrics_of(place / "wild"))
     assert message.startswith("error: the loss is ")
     assert f" at step {steps + 1} (learning rate " in message
+    assert re.fullmatch(
+        r"  rank 0: features or gradients of (id\d/\d, ){5}.* of the batch", samples
+    )
     assert "Lower optimizer.lr" in remedy
+    assert "No checkpoint." in remedy
 
 
 def test_a_gradient_that_is_no_number_names_the_step(place):
@@ -248,7 +253,8 @@ def test_a_gradient_that_is_no_number_names_the_step(place):
     heavy = ("--deepspeed", ds, "--out", "heavy", "--set", "head.loss_weight=1e37")
     done = sf2("train", "recipe.yaml", *heavy, cwd=place)
     assert (done.code, done.out) == (1, "")
-    _, message, _ = done.err.splitlines()
+    _, message, samples, _ = done.err.splitlines()
+    assert "features are finite on every rank; the batch of rank 0: id" in samples
     assert message.startswith("error: the backbone's gradient is not finite (loss ")
     assert " at step 1 (learning rate 0.01)" in message
 

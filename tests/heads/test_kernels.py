@@ -104,7 +104,8 @@ def test_plain_kernels_are_the_derivative_of_the_formula():
     )
     cos = weight @ features.T
     grad = torch.empty_like(cos)
-    loss, push = TorchKernels().negatives(cos, grad, targets, 0, None, bias, hp)
+    loss, push, cosines, _ = TorchKernels().negatives(cos, grad, targets, 0, None, bias, hp)
+    torch.testing.assert_close(cosines, cos.sum(1))
     cos.requires_grad_()
     bias.requires_grad_()
     logits = hp.r * (2 * ((cos + 1) / 2) ** hp.t - 1 + hp.m) + bias

@@ -53,7 +53,8 @@ def test_float32_follows_the_oracle_for_20_steps():
 
 
 def _steps(one_pass, classes=11, **options):
-    """Losses, feature gradients, rows and momentum of this rank after three steps on 6 samples."""
+    """Losses, feature gradients, rows and momentum of this rank, the bias, and the similarities
+    seen, after three steps on 6 samples."""
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     head = ShardedHead(classes, 8, HP, **{"dtype": torch.float64, "tile_size": 3, **options})
     sgd = HeadSGD(head, 0.1)
@@ -73,7 +74,8 @@ def _steps(one_pass, classes=11, **options):
         losses.append(loss.item())
         grads.append((part.grad / world).numpy())
     rows = head.weight.detach().double().numpy()
-    return losses, np.stack(grads), rows, sgd.weight_momentum.double().numpy(), head.bias.item()
+    momentum, seen = sgd.weight_momentum.double().numpy(), head.similarities.take()
+    return losses, np.stack(grads), rows, momentum, head.bias.item(), seen
 
 
 def test_one_pass_equals_forward_backward_step():
@@ -89,11 +91,12 @@ def _each_size():
 def test_ranks_step_as_one_process_does(world):
     ranks = run_ranks(world, _each_size)
     for classes in (1, 2, 11):
-        losses, grads, rows, momentum, bias = _steps(True, classes)
+        losses, grads, rows, momentum, bias, seen = _steps(True, classes)
         found = [rank[classes] for rank in ranks]
         for part in found:
             assert part[0] == pytest.approx(losses, rel=1e-10)
             assert part[4] == pytest.approx(bias, rel=1e-10)
+            assert part[5] == pytest.approx(seen, rel=1e-10, nan_ok=True)
         together = [np.concatenate([part[i] for part in found]) for i in (2, 3)]
         np.testing.assert_allclose(together[0], rows, rtol=1e-9, atol=1e-14)
         np.testing.assert_allclose(together[1], momentum, rtol=1e-9, atol=1e-14)

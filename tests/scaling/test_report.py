@@ -10,7 +10,6 @@ from sf2cli.scaling import report
 from sf2cli.scaling.plots import scale_plot
 from sf2cli.scaling.results import Measurement, RankResult
 from sf2cli.scaling.step_time import Rates
-from sf2cli.scaling.terminal_plot import log_plot
 from sf2cli.scaling.usage import Usage
 from sf2cli.scaling.workload import HeadKind, Point, Workload
 
@@ -129,22 +128,3 @@ def test_the_tables(capsys):
 
 def test_a_picture_of_one_point():
     assert scale_plot(ROWS[:1], "one").startswith(b"\x89PNG")
-
-
-def test_a_plot_in_characters():
-    text = log_plot(
-        {"a": [(1, 1), (100, 100)], "b": [(10, 10)]}, "title", "{:g}".format, "{:g}s".format
-    )
-    lines = text.splitlines()
-    assert lines[0] == "title"
-    assert lines[1].startswith("100s ┤")
-    assert lines[1].endswith("●")
-    assert lines[-4].startswith("  1s ┤●")
-    middle = next(i for i, line in enumerate(lines) if "○" in line)
-    assert lines[middle].index("○") == pytest.approx((len(lines[1]) + 5) / 2, abs=1)
-    assert lines[-2].split() == ["1", "100"]
-    assert lines[-1].split() == ["●", "a", "○", "b"]
-
-
-def test_a_plot_of_one_point():
-    assert "●" in log_plot({"a": [(5, 5)]}, "title", str, str)

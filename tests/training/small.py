@@ -32,9 +32,14 @@ def write_place(folder: Path) -> Path:
 
 def metrics_of(run: Path) -> list[dict[str, Any]]:
     """The steps of metrics.jsonl, without what a clock measured."""
+    return [line for line in lines_of(run) if "loss" in line]
+
+
+def lines_of(run: Path) -> list[dict[str, Any]]:
+    """All of metrics.jsonl without what a clock measured of a step."""
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-    clocks = {"images_per_s", "data_wait"}
-    return [{k: v for k, v in line.items() if k not in clocks} for line in lines if "loss" in line]
+    clocks = {"images_per_s", "data_wait", "memory_gib"}
+    return [{k: v for k, v in line.items() if k not in clocks} for line in lines]
 
 
 def losses_of(run: Path) -> list[float]:

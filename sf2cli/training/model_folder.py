@@ -1,10 +1,10 @@
-"""What a run leaves when it is done: the model, and on its card where it came from."""
+"""A run's backbone as a model folder that `sf2 eval` reads."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import torch.distributed as dist
 from torch import Tensor
 
 from sf2cli.backbones.saved import save_model
@@ -13,12 +13,20 @@ from sf2cli.training.restore import Settings
 
 
 def write_model(
-    folder: Path, weights: dict[str, Tensor], head: Head, settings: Settings, steps: int
+    folder: Path,
+    weights: dict[str, Tensor],
+    settings: Settings,
+    head: Head,
+    training: dict[str, Any],
 ) -> None:
-    """Write the backbone's `weights` as a model; the first rank's.
+    """Write it whole or not at all; by one rank.
+
+    Args:
+        weights: of `gather_weights`.
+        training: where the model came from, beside the recipe; JSON values.
 
     Raises:
-        Sf2Error: the disk refuses.
+        Sf2Error: the disk refuses, or a weight is not the backbone's.
     """
     recipe, manifest = settings.recipe, settings.packed.manifest
     save_model(
@@ -40,8 +48,7 @@ def write_model(
             "manifest_sha256": settings.manifest_sha256,
             "images": manifest.image.model_dump(mode="json"),
             "alignment": manifest.made_by.get("alignment"),
-            "world_size": dist.get_world_size(),
-            "steps": steps,
+            **training,
         },
         identities=manifest.identities,
     )
