@@ -148,7 +148,7 @@ def run(model: Path, protocols: Protocols, out: Path | None, settings: Settings)
         combined=protocols.combined,
         convention=protocols.convention,
     )
-    warnings = self_check(embedder, [one for one in opened if isinstance(one, PairSet)])
+    warnings = self_check(embedder, opened)
     for warning in warnings:
         console.warn(warning)
     evaluation = replace(evaluation, findings=further + evaluation.findings, warnings=warnings)

@@ -21,6 +21,7 @@ from sf2cli.data.packed import PackedSet
 from sf2cli.errors import Sf2Error
 from sf2cli.evaluation.colour_check import colour_warnings
 from sf2cli.evaluation.embedder import Embedder, EmbedderCard
+from sf2cli.evaluation.finding import Task
 from sf2cli.evaluation.pair_set import EncodedFaces, Faces, PairSet
 from sf2cli.files import file_sha256
 
@@ -29,18 +30,24 @@ _SAMPLE = 256
 _MOST_READ = 200_000
 
 
-def self_check(embedder: Embedder, pair_sets: Sequence[PairSet]) -> list[str]:
+def self_check(embedder: Embedder, protocols: Sequence[PairSet | Task]) -> list[str]:
     """A sentence for each thing that looks wrong, those of a set with its name in front."""
     found = run_warnings(embedder.card)
-    for pairs in pair_sets:
+    for protocol in protocols:
+        faces = protocol.faces
         told = [
-            *form_warnings(embedder.card, pairs.faces),
-            *identity_warnings(embedder.card, pairs.faces),
-            *image_warnings(embedder.card, pairs.faces),
-            *colour_warnings(embedder, pairs),
+            *form_warnings(embedder.card, faces),
+            *identity_warnings(embedder.card, faces),
+            *image_warnings(embedder.card, faces),
         ]
-        found += [f"{pairs.name}: {warning}" for warning in told]
-    return found
+        if isinstance(protocol, PairSet):
+            name = protocol.name
+            told += colour_warnings(embedder, protocol)
+        else:
+            name = protocol.origin.name
+        found += [f"{name}: {warning}" for warning in told]
+    # A set may be evaluated in several ways.
+    return list(dict.fromkeys(found))
 
 
 def run_warnings(card: EmbedderCard) -> list[str]:

@@ -104,6 +104,9 @@ def test_the_run_is_evaluated(nproc_run, place):
     assert done.code == 0, done.err
     report = json.loads((place / "report" / "report.json").read_text())
     assert report["sets"][0]["name"] == "set"
+    people, images = report["warnings"]
+    assert "5 of its 5 identities have the name of one the model was trained on" in people
+    assert "30 of 30 images looked at are in the training set" in images
 
 
 @pytest.mark.parametrize(

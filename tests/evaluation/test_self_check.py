@@ -18,6 +18,7 @@ from sf2cli.evaluation.all_pairs import open_all_pairs
 from sf2cli.evaluation.embed import NetworkEmbedder, torch_network
 from sf2cli.evaluation.embedder import Embedder, EmbedderCard
 from sf2cli.evaluation.open_embedder import open_embedder
+from sf2cli.evaluation.open_set import open_identification
 from sf2cli.evaluation.self_check import self_check
 from tests.evaluation.small import write_photos, write_set
 
@@ -71,6 +72,9 @@ def test_people_and_images_of_the_training_set(tmp_path: Path, photos: Path) -> 
     assert "3 of its 4 identities have the name of one the model was trained on" in people
     assert "(id1; id2; id3)" in people
     assert "12 of 12 images looked at are in the training set" in images
+    protocols = [open_all_pairs(held_out), open_identification(held_out, 0, "sf2")]
+    assert self_check(embedder, protocols) == [people, images]
+    assert self_check(embedder, protocols[1:]) == [people, images]
     (seen / "manifest.json").write_text("{}")
     assert len(self_check(embedder, [open_all_pairs(held_out)])) == 1
 
