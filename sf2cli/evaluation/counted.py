@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,10 @@ Counts = NDArray[np.int64]
 
 MAX_GENUINE = 50_000_000
 _EDGE = 4096
+_CELLS = 1 << 16
+# So many scores and what is made of them stay in cache.
+_PART = 1 << 17
+_SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 
 
 @dataclass(frozen=True)
@@ -142,21 +147,56 @@ def count_all_pairs(
     reaching, passing = np.zeros(len(scores), np.int64), np.zeros(len(scores), np.int64)
     above_edges = np.zeros(len(edges), np.int64)
 
+    counter = Counter(np.concatenate([scores, edges]))
+
     def work(block: Block) -> tuple[Counts, Counts, Counts]:
-        ascending = _impostors(block, ends)
-        ascending.sort()
-        total = len(ascending)
-        return (
-            total - np.searchsorted(ascending, scores, side="left"),
-            total - np.searchsorted(ascending, scores, side="right"),
-            total - np.searchsorted(ascending, edges, side="left"),
-        )
+        at, above = counter.count(_impostors(block, ends))
+        return at[: len(scores)], above[: len(scores)], at[len(scores) :]
 
     for at, above, over in each_block(sorted_rows, sorted_rows, _upper(n), work, description):
         reaching += at
         passing += above
         above_edges += over
     return Counted(genuine, scores, reaching, passing, impostors, edges, above_edges)
+
+
+class Counter:
+    """Counts scores at many thresholds without sorting those that no threshold is near.
+
+    Cells of equal width cut the range of similarities. A score in a cell without a threshold
+    reaches all thresholds in lower cells and none in higher ones; only the others are sorted.
+    Cells are found by float32 arithmetic that never changes the order of two scores.
+    """
+
+    def __init__(self, thresholds: Rows) -> None:
+        self._thresholds = thresholds
+        self._cells = _cells(thresholds)
+        self._near = np.zeros(_CELLS, np.bool_)
+        self._near[self._cells] = True
+
+    def count(self, values: Rows) -> tuple[Counts, Counts]:
+        """How many of `values` [n] reach each threshold, and how many pass it."""
+        held, near = np.zeros(_CELLS, np.int64), []
+        for start in range(0, len(values), _PART):
+            part = values[start : start + _PART]
+            cells = _cells(part)
+            held += np.bincount(cells, minlength=_CELLS)
+            near.append(part[self._near[cells]])
+        held[self._near] = 0
+        # Scores in cells above each threshold's own, of cells without a threshold.
+        higher = np.append(held[::-1].cumsum()[::-1], 0)[self._cells + 1]
+        close = np.sort(np.concatenate([*near, np.empty(0, np.float32)]))
+        at, above = (
+            higher + len(close) - np.searchsorted(close, self._thresholds, side=side)
+            for side in _SIDES
+        )
+        return at, above
+
+
+def _cells(values: Rows) -> NDArray[np.int32]:
+    scaled = (values + np.float32(1)) * np.float32(_CELLS / 2)
+    cells: NDArray[np.int32] = scaled.astype(np.int32).clip(0, _CELLS - 1)
+    return cells
 
 
 def _upper(n: int) -> list[Corner]:

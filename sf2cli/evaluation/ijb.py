@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from sf2cli.errors import Sf2Error
 from sf2cli.evaluation.conventions import TAR_RULES, Convention, tars_at_fars
+from sf2cli.evaluation.crops import Crops
 from sf2cli.evaluation.finding import Finding, Origin, share
 from sf2cli.evaluation.identification import search
-from sf2cli.evaluation.ijb_files import Crops, IjbFiles, People, read_ijb
+from sf2cli.evaluation.ijb_files import IjbFiles, People, read_ijb
 from sf2cli.evaluation.measure import det, with_binomial
 from sf2cli.evaluation.open_set import identified
 from sf2cli.evaluation.pair_set import Repeats

@@ -48,6 +48,21 @@ def test_metrics_equal_those_of_all_scores(seed, edge, monkeypatch):
         assert above == (split.impostor >= edge_at).sum()
 
 
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("part", [1, 50, 1 << 17])
+def test_counter(seed, part, monkeypatch):
+    """Also where most scores are near no threshold, at the ends, and just beside a threshold."""
+    monkeypatch.setattr(counted, "_PART", part)
+    generator = np.random.default_rng(seed)
+    values = generator.uniform(-1, 1, 300).astype(np.float32)
+    thresholds = np.concatenate([generator.choice(values, 10), np.float32([-1, 0, 1, 0.5])])
+    beside = [np.nextafter(thresholds, np.float32(end)) for end in (-2, 2)]
+    values = np.concatenate([values, thresholds, *beside]).astype(np.float32)
+    at, above = counted.Counter(thresholds).count(values)
+    assert at.tolist() == [(values >= t).sum() for t in thresholds]
+    assert above.tolist() == [(values > t).sum() for t in thresholds]
+
+
 def test_empty_kinds_are_refused():
     rows = np.eye(3, dtype=np.float32)
     with pytest.raises(Sf2Error, match="none of the 3 pairs is genuine"):
