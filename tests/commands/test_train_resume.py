@@ -128,7 +128,8 @@ def test_every_zero_stage_goes_on_to_the_last_bit(stage, precision, place):
 
 
 def test_a_run_told_to_stop_saves_on_all_ranks_and_goes_on_exactly(place):
-    args = (*TRAIN, *settings("schedule.steps=120", "checkpoint.every_steps=1000"))
+    values = ("backbone.name=sfnet4_slim_bn", "schedule.steps=120", "checkpoint.every_steps=1000")
+    args = (*TRAIN, *settings(*values))
     train(2, *args, "--out", "unstopped", cwd=place)
     run, resume, reached = place / "stopped", [], 0
     # Whichever rank hears of it; SLURM's time limit and an early warning are these two.
