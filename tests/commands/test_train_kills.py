@@ -50,7 +50,7 @@ def strike(run, going, dice):
 def test_a_run_killed_again_and_again_is_the_run_that_never_stopped(kills, tmp_path):
     place = write_place(tmp_path)
     settings = [part for value in SETTINGS for part in ("--set", value)]
-    settings += ["--set", f"schedule.steps={8 * kills + 10}"]
+    settings += ["--set", f"schedule.steps={10 * kills + 30}"]
     args = ("train", "recipe.yaml", "--deepspeed", "ds.json", *settings)
     for done in sf2_ranks(ranks(2), *args, "--out", "whole", cwd=place):
         assert done.code == 0, done.err

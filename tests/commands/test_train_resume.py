@@ -128,7 +128,8 @@ def test_every_zero_stage_goes_on_to_the_last_bit(stage, precision, place):
 
 
 def test_a_run_told_to_stop_saves_on_all_ranks_and_goes_on_exactly(place):
-    args = (*TRAIN, *settings("schedule.steps=60", "checkpoint.every_steps=1000"))
+    values = ("backbone.name=sfnet4_slim_bn", "schedule.steps=120", "checkpoint.every_steps=1000")
+    args = (*TRAIN, *settings(*values))
     train(2, *args, "--out", "unstopped", cwd=place)
     run, resume, reached = place / "stopped", [], 0
     # Whichever rank hears of it; SLURM's time limit and an early warning are these two.
@@ -141,13 +142,13 @@ def test_a_run_told_to_stop_saves_on_all_ranks_and_goes_on_exactly(place):
         assert (first.code, second.code) == (128 + number, 128 + number), first.err
         reached = int(max((run / "checkpoints").glob("step-*")).name.removeprefix("step-"))
         assert first.err.endswith(
-            f"error: stopped by {number.name} after step {reached} of 60, which is saved\n"
+            f"error: stopped by {number.name} after step {reached} of 120, which is saved\n"
             "  Go on with --resume.\n"
         )
         assert second.err == ""
         assert [line["step"] for line in metrics_of(run)] == [*range(1, reached + 1)]
         resume = ["--resume"]
-    assert reached < 60
+    assert reached < 120
     train(2, *args, "--out", run, "--resume", cwd=place)
     assert metrics_of(run) == metrics_of(place / "unstopped")
     assert final_bytes(run) == final_bytes(place / "unstopped")
