@@ -115,9 +115,32 @@ def test_launchers_give_the_run_of_nproc(ds, words, place, nproc_run):
     assert losses_of(place / f"by-{words[0]}") == pytest.approx(losses_of(run), rel=1e-5)
 
 
-def test_a_hostfile_gives_the_run_of_nproc(place, nproc_run):
-    # DeepSpeed's launcher needs neither ssh nor pdsh for a single host.
-    (place / "hosts").write_text("localhost slots=2\n")
+# A host is this machine: ssh and pdsh run what they would have sent there.
+_SSH = """#!/bin/sh
+while [ "${1#-}" != "$1" ]; do case $1 in -o|-p) shift;; esac; shift; done
+shift
+exec "$@"
+"""
+_PDSH = """#!/bin/sh
+while [ "$1" != -w ]; do shift; done
+hosts=$2; shift 2; number=0; failed=0; started=
+for host in $(echo $hosts | tr , ' '); do
+  sh -c "$(echo "$*" | sed "s/%n/$number/g")" & started="$started $!"; number=$((number + 1))
+done
+for one in $started; do wait $one || failed=1; done
+exit $failed
+"""
+
+
+@pytest.mark.slow
+def test_a_hostfile_gives_the_run_of_nproc(place, nproc_run, monkeypatch):
+    programs = place / "programs"
+    programs.mkdir()
+    for name, text in (("ssh", _SSH), ("pdsh", _PDSH)):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    (place / "hosts").write_text("first slots=1\nsecond slots=1\n")
     typed("sf2", *TRAIN, "--hostfile", "hosts", "--out", "by-hosts", cwd=place)
     assert losses_of(place / "by-hosts") == pytest.approx(losses_of(nproc_run[0]), rel=1e-5)
 

@@ -72,8 +72,26 @@ def _restored(engine, stage, folder):
     return other.loss_scale.value, other.loss_scale.skipped
 
 
-def test_head_and_backbone_skip_until_the_scale_fits(tmp_path):
-    ranks = run_ranks(2, _skip_until_it_fits, tmp_path)
+def _never_fits():
+    engine = new_engine(config(1), IMPATIENT)
+    for step in range(ENDS_AFTER - 1):
+        take_step(engine, step)
+    with pytest.raises(Sf2Error) as caught:
+        take_step(engine, ENDS_AFTER)
+    return str(caught.value)
+
+
+def _both(folder):
+    return _skip_until_it_fits(folder), _never_fits()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    return run_ranks(2, _both, tmp_path_factory.mktemp("overflow"))
+
+
+def test_head_and_backbone_skip_until_the_scale_fits(ranks):
+    ranks = [found for found, _ in ranks]
     for stage in STAGES:
         for found in (rank[stage] for rank in ranks):
             assert found["halvings"] == found["skipped"] > 1
@@ -85,17 +103,8 @@ def test_head_and_backbone_skip_until_the_scale_fits(tmp_path):
         assert ranks[0][stage]["halvings"] == ranks[1][stage]["halvings"]
 
 
-def _never_fits():
-    engine = new_engine(config(1), IMPATIENT)
-    for step in range(ENDS_AFTER - 1):
-        take_step(engine, step)
-    with pytest.raises(Sf2Error) as caught:
-        take_step(engine, ENDS_AFTER)
-    return str(caught.value)
-
-
-def test_a_run_that_skips_too_often_ends_with_a_diagnosis():
-    for said in run_ranks(2, _never_fits):
+def test_a_run_that_skips_too_often_ends_with_a_diagnosis(ranks):
+    for _, said in ranks:
         assert f"skipped {ENDS_AFTER} steps in a row" in said
         assert "gradient of the backbone is not finite" in said
         assert f"loss scale of {2.0 ** (POWER - ENDS_AFTER + 1):g}" in said

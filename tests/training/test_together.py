@@ -126,4 +126,5 @@ def _train_compiled():
 def test_a_compiled_backbone_trains_as_plain_torch_does():
     ranks, expected = run_ranks(2, _train_compiled), plain_torch()
     for stage, found in zip(COMPILED_STAGES, zip(*ranks, strict=True), strict=True):
-        assert_trained_alike(found, expected, f"compiled, ZeRO {stage}")
+        # It rounds otherwise, and a PReLU's input may change its sign.
+        assert_trained_alike(found, expected, f"compiled, ZeRO {stage}", atol=1e-3)
