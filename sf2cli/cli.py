@@ -80,6 +80,7 @@ def cli() -> None:
       sf2 embed runs/att photos/ embeddings/photos
       sf2 export runs/att
       sf2 head info runs/att
+      sf2 study configs/studies/losses.yaml
       sf2 scale-test --num-ids 1000000
     """
 

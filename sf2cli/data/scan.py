@@ -71,6 +71,8 @@ def scan_shards(shards: list[ScannedShard], folder: Path, name: str) -> None:
                     rows.extend((number, sample.offset, sample.size, label))
                     prefix = "" if sample.key.startswith(f"{sample.label}/") else f"{sample.label}/"
                     sources.write(f"{prefix}{sample.key}\n")
+                if reader.faults:
+                    raise reader.faults[0].error
             except Sf2Error as failure:
                 message = failure.message.replace(f"SOURCE {path}", f"data.shards {shard.title}")
                 raise Sf2Error(message, failure.remedy) from None

@@ -158,7 +158,7 @@ def shard_pass(
             torch.mm(grad_cos, scaled, out=grad_rows)
         with phase("update"):
             consume(tile, grad_rows)
-    sums[:2] *= scale
+    sums[:3] *= scale
     return ShardLoss(sums, grad_features.mul_(scale))
 
 

@@ -45,10 +45,9 @@ def compile_forward(module: nn.Module) -> None:
 def fast_on_cpu(module: nn.Module) -> None:
     """Run `module`'s PReLUs as two ReLUs, and keep the memory that activations come and go in.
 
-    The backward pass of torch's PReLU takes three times as long on a CPU, where `scripts/
-    bench_step.py` measures it; values are the same bit for bit, and gradients but where an input
-    is exactly zero. glibc gives large blocks back when they are freed and has the system clear
-    them again at the next step, for a quarter of the time of one.
+    The backward pass of torch's PReLU takes three times as long on a CPU; values are the same, and
+    gradients but where an input is exactly zero. glibc gives large blocks back when they are freed
+    and has the system clear them again at the next step, for a tenth of its time.
     """
     for part in module.modules():
         if isinstance(part, nn.PReLU):

@@ -1,5 +1,6 @@
 """How `sf2 train` ends early: Ctrl-C as a terminal sends it, a killed rank, a rank that fails."""
 
+import json
 import os
 import signal
 import subprocess
@@ -27,6 +28,7 @@ class Training:
 
     def __init__(self, place, out, *arguments):
         self.errors = place / f"{out}.err"
+        goes_on_from = newest_step(place / out) if "--resume" in arguments else 0
         line = ["train", "recipe.yaml", "--deepspeed", "ds.json", "--out", out, *arguments]
         with self.errors.open("w") as stream:
             self.process = subprocess.Popen(
@@ -37,8 +39,7 @@ class Training:
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
                 start_new_session=True,
             )
-        metrics = place / out / "metrics.jsonl"
-        self._until(lambda: self.errors.read_text() and metrics.read_text().count("\n") > 5)
+        self._until(lambda: self.errors.read_text() and steps_in(place / out) > goes_on_from + 5)
         self.members = group_of(self.process.pid)
 
     def _until(self, reached):
@@ -66,6 +67,12 @@ def training(*arguments):
         for pid in group_of(run.process.pid):
             os.kill(pid, signal.SIGKILL)
         run.process.wait()
+
+
+def steps_in(run):
+    """The last step in metrics.jsonl."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return max((json.loads(line)["step"] for line in lines), default=0)
 
 
 def group_of(leader):

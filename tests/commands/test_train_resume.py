@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -299,7 +300,7 @@ def _train_with_dropout(place):
     recipe = load_recipe(place / "recipe.yaml", changes)
     ds_config = fill_ds_config({}, recipe, 1, None)
     world = World(0, 1, torch.device("cpu"))
-    packed = PackedSet.open(recipe.data.shards)
+    packed = PackedSet.open(Path(recipe.data.shards))
     Run(place / "drawn", recipe, ds_config, packed).train(world, resume=False)
     copy = cut(place / "drawn", SAVED, "drawn-on")
     torch.manual_seed(99)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tests.command import sf2, sf2_ranks
-from tests.commands.test_train import TRAIN, two_ranks
+from tests.commands.test_train import TRAIN
 from tests.data.plain_shards import served
-from tests.training.small import losses_of, write_place
+from tests.training.small import losses_of, ranks, write_place
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +50,9 @@ def test_a_damaged_image_ends_a_run_unless_it_may_be_skipped(place):
     assert "sample 000000013 of set-000000.tar" in done.err
     assert "--set data.max_bad=N" in done.err
 
-    ranks = sf2_ranks(
-        two_ranks(), *damaged, "--set", "data.max_bad=1", "--out", "skipped", cwd=place
-    )
-    assert [rank.code for rank in ranks] == [0, 0], ranks[0].err + ranks[1].err
+    ended = sf2_ranks(ranks(2), *damaged, "--set", "data.max_bad=1", "--out", "skipped", cwd=place)
+    assert [rank.code for rank in ended] == [0, 0], ended[0].err + ended[1].err
     # One of the ranks met it in each epoch; the first tells of it at the epoch's end.
-    assert any("skipped: packed set damaged: sample 000000013" in rank.err for rank in ranks)
-    assert "epoch 1: 1 damaged samples so far, of 1" in ranks[0].err
+    assert any("skipped: packed set damaged: sample 000000013" in rank.err for rank in ended)
+    assert "epoch 1: 1 damaged samples so far, of 1" in ended[0].err
     assert len(losses_of(place / "skipped")) == 7

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from sf2cli.backbones.saved import load_model
 from sf2cli.data.packed import PackedSet
 from sf2cli.data.writer import SetWriter
-from sf2cli.evaluation.embed import embed
+from sf2cli.evaluation.blocks import unit_rows
+from sf2cli.evaluation.open_embedder import open_embedder
 from tests.command import sf2, sf2_ranks
 from tests.pictures import noise, stored
 from tests.training.small import losses_of, ranks, write_place
@@ -54,7 +55,7 @@ def test_rows_are_carried_by_name_and_new_ones_are_mean_embeddings(place):
     assert new_json["identities"] == NAMES
     assert new_json["bias"] == pytest.approx(old_json["bias"] + np.log(4 / 5), abs=1e-5)
     packed = PackedSet.open(place / "more")
-    rows = torch.from_numpy(embed(packed, *load_model(place / "runs" / "tiny"), "").model)
+    rows = torch.from_numpy(unit_rows(open_embedder(place / "runs" / "tiny").embed(packed, "")))
     for i, name in enumerate(NAMES):
         expected = old[int(name[2:])] if name.startswith("id") else rows[packed.labels == i].mean(0)
         expected = torch.nn.functional.normalize(expected, dim=0)

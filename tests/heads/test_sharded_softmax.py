@@ -274,7 +274,8 @@ def test_negatives_are_drawn_evenly():
     head, _ = new_head(40, "cosface", sample_rate=0.25)
     features = torch.randn(2, D, dtype=torch.float64)
     counts = torch.zeros(40)
-    for _ in range(400):
+    for draw in range(400):
+        head.draw = draw
         head(features, torch.tensor([3, 7])).backward()
         counts[head.weight.grad._indices()[0]] += 1
         head.zero_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,15 @@ from sf2cli.heads.initial import initialize_rows_
 from sf2cli.heads.sphereface2 import initial_bias, oracle_loss
 from sf2cli.recipe import Recipe
 from sf2cli.training.backbone_state import gather_weights
+from sf2cli.training.checkpoint import (
+    BACKBONE,
+    read_state,
+    read_tensors,
+    restore,
+    take_snapshot,
+    write_checkpoint,
+)
+from sf2cli.training.checkpoint_folder import latest_checkpoint
 from sf2cli.training.ds_config import fill_ds_config
 from sf2cli.training.engine import TrainingEngine, new_backbone
 from sf2cli.training.head import head_settings
@@ -131,6 +141,24 @@ def take_step(engine: TrainingEngine, step: int, accumulation: int = 1) -> float
     rank, world = dist.get_rank(), dist.get_world_size()
     shares = torch.arange(BATCH).reshape(accumulation, world, -1)[:, rank].flatten()
     return engine.step(images[shares], labels[shares]).item()
+
+
+def save(folder: Path, engine: TrainingEngine, step: int) -> None:
+    """A checkpoint of the engine in `folder`; collective."""
+    snapshot = take_snapshot(engine, step, "", [str(i) for i in range(IDENTITIES)], copy=False)
+    write_checkpoint(folder, snapshot, engine.head.ranks, keep=1)
+
+
+def restored(folder: Path, ds_config: dict[str, Any], recipe: Recipe = RECIPE) -> TrainingEngine:
+    """A new engine with the newest checkpoint in `folder`; collective."""
+    checkpoint = latest_checkpoint(folder)
+    assert checkpoint is not None
+    state = read_state(checkpoint)
+    backbone = new_backbone(recipe.model_copy(update={"seed": 1}))
+    backbone.load_state_dict(read_tensors(checkpoint, BACKBONE, state))
+    engine = new_engine(ds_config, recipe, backbone)
+    restore(checkpoint, state, engine)
+    return engine
 
 
 def weights_of(engine: TrainingEngine) -> dict[str, np.ndarray]:

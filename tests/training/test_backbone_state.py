@@ -5,16 +5,15 @@ import pytest
 
 from sf2cli.errors import Sf2Error
 from sf2cli.training.backbone_state import gather_momentum, restore_momentum
-from sf2cli.training.checkpoint import (
-    RunState,
-    latest_checkpoint,
-    read_weights,
-    restore_optimizers_and_head,
-    save_checkpoint,
-)
-from sf2cli.training.engine import new_backbone
 from tests.spawn import run_ranks
-from tests.training.engines import IDENTITIES, new_engine, recipe_with, take_step, weights_of
+from tests.training.engines import (
+    new_engine,
+    recipe_with,
+    restored,
+    save,
+    take_step,
+    weights_of,
+)
 
 # Without BatchNorm a step is the same on any number of ranks.
 PLAIN = recipe_with(backbone={"name": "sfnet4"})
@@ -37,8 +36,7 @@ def _save(folder, kinds, stage):
         engine = new_engine(config(kind, stage), PLAIN)
         for step in range(2):
             take_step(engine, step)
-        state = RunState(step=2, world_size=2, manifest_sha256="")
-        save_checkpoint(folder / kind, engine, state, [str(i) for i in range(IDENTITIES)])
+        save(folder / kind, engine, 2)
         found[kind] = _go_on(engine)
     return found
 
@@ -53,12 +51,7 @@ def _resume(folder, kinds, stages):
     found = {}
     for kind in kinds:
         for stage in stages:
-            backbone = new_backbone(PLAIN.model_copy(update={"seed": 1}))
-            checkpoint = latest_checkpoint(folder / kind)
-            backbone.load_state_dict(read_weights(checkpoint))
-            engine = new_engine(config(kind, stage), PLAIN, backbone)
-            restore_optimizers_and_head(checkpoint, engine)
-            found[kind, stage] = _go_on(engine)
+            found[kind, stage] = _go_on(restored(folder / kind, config(kind, stage), PLAIN))
     return found
 
 

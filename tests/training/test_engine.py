@@ -3,24 +3,16 @@
 import numpy as np
 import pytest
 
-from sf2cli.training.checkpoint import (
-    BACKBONE,
-    read_state,
-    read_tensors,
-    restore,
-    take_snapshot,
-    write_checkpoint,
-)
-from sf2cli.training.checkpoint_folder import latest_checkpoint
 from sf2cli.training.engine import new_backbone
 from tests.spawn import run_ranks
 from tests.training.engines import (
-    IDENTITIES,
     RECIPE,
     STAGES,
     assert_trained_alike,
     new_engine,
     plain_torch,
+    restored,
+    save,
     take_step,
     train,
     weights_of,
@@ -55,8 +47,7 @@ def _save_and_go_on(stage, folder):
     engine = new_engine({"zero_optimization": {"stage": stage}})
     for step in range(2):
         take_step(engine, step)
-    snapshot = take_snapshot(engine, 2, "", [str(i) for i in range(IDENTITIES)], copy=False)
-    write_checkpoint(folder, snapshot, engine.head.ranks, keep=1)
+    save(folder, engine, 2)
     return _last_step(engine)
 
 
@@ -65,13 +56,7 @@ def _resume_each(folder, changes):
 
 
 def _resume(folder, stage):
-    checkpoint = latest_checkpoint(folder)
-    backbone = new_backbone(RECIPE.model_copy(update={"seed": 1}))
-    state = read_state(checkpoint)
-    backbone.load_state_dict(read_tensors(checkpoint, BACKBONE, state))
-    engine = new_engine({"zero_optimization": {"stage": stage}}, backbone=backbone)
-    restore(checkpoint, state, engine)
-    return _last_step(engine)
+    return _last_step(restored(folder, {"zero_optimization": {"stage": stage}}))
 
 
 def _last_step(engine):

@@ -73,7 +73,9 @@ def test_it_names_rank_samples_and_checkpoint(tmp_path):
 def probed():
     backbone = nn.Linear(3, 2)
     optimizer = torch.optim.SGD(backbone.parameters(), 0.1)
-    engine = SimpleNamespace(backbone=backbone, deepspeed=SimpleNamespace(optimizer=optimizer))
+    engine = SimpleNamespace(
+        backbone=backbone, deepspeed=SimpleNamespace(optimizer=optimizer), gradient_norms=None
+    )
     return backbone, optimizer, Probe(engine)
 
 

@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 
 from sf2cli.errors import Sf2Error
-from sf2cli.training.checkpoint import RunState, restore_optimizers_and_head, save_checkpoint
 from tests.spawn import run_ranks
-from tests.training.engines import IDENTITIES, new_engine, recipe_with, take_step, weights_of
+from tests.training.engines import (
+    new_engine,
+    recipe_with,
+    restored,
+    save,
+    take_step,
+    weights_of,
+)
 
 STAGES = (0, 2, 3)
 # Far enough beyond fp16's 65504 for a few halvings, and for more than ENDS_AFTER.
@@ -65,10 +71,8 @@ def _skip_until_it_fits(folder):
 
 
 def _restored(engine, stage, folder):
-    state = RunState(step=1, world_size=2, manifest_sha256="")
-    checkpoint = save_checkpoint(folder, engine, state, [str(i) for i in range(IDENTITIES)])
-    other = new_engine(config(stage), FP16)
-    restore_optimizers_and_head(checkpoint, other)
+    save(folder, engine, 1)
+    other = restored(folder, config(stage), FP16)
     return other.loss_scale.value, other.loss_scale.skipped
 
 
