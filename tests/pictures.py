@@ -52,17 +52,23 @@ def stored(pixels: NDArray[np.uint8]) -> StoredImage:
     return stored_form(encode_png(pixels), None, None)
 
 
-def write_set(folder: Path, images: list[list[StoredImage]], shard_bytes: int = 10**6) -> PackedSet:
-    """A packed set of `images[class id]`, opened."""
+def write_set(
+    folder: Path,
+    images: list[list[StoredImage]],
+    shard_bytes: int = 10**6,
+    names: list[str] | None = None,
+) -> PackedSet:
+    """A packed set of `images[class id]`, opened; identities are id0, id1 ... unless named."""
+    names = names or [f"id{label}" for label in range(len(images))]
     made = folder.with_name(f"{folder.name}.making") / "set"
     made.mkdir(parents=True)
     journal = Journal(made.parent, {"started_ns": 0})
     with SetWriter(made, folder.name, shard_bytes, journal) as writer:
         row = 0
-        for label, pictures in enumerate(images):
-            writer.add_identity(f"id{label}", row)
+        for name, pictures in zip(names, images, strict=True):
+            writer.add_identity(name, row)
             for j, picture in enumerate(pictures):
-                writer.add_image(picture, f"id{label}/{j}", row)
+                writer.add_image(picture, f"{name}/{j}", row)
                 row += 1
         writer.settle(row)
         writer.finish({})

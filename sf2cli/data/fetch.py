@@ -97,6 +97,16 @@ class BatchFetcher:
                 generator=torch.Generator(),
             )
 
+    def close(self) -> None:
+        """End the workers, and wait for them.
+
+        Left to the interpreter's exit they would be sent SIGTERM, which they outlive, and be waited
+        for without end.
+        """
+        loader, self._loader = self._loader, None
+        if loader is not None and loader._iterator is not None:
+            loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
+
     def fetch(self, requests: Iterable[Request]) -> Iterator[Batch]:
         """A batch for each request.
 

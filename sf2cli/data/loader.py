@@ -109,6 +109,10 @@ class TrainLoader:
         """How many damaged samples this rank knows of."""
         return len(self._bad)
 
+    def close(self) -> None:
+        """End the workers; no batch can be asked for after that."""
+        self._fetcher.close()
+
     def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of an epoch from `start_batch` on; those before are not read.
 

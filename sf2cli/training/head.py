@@ -73,11 +73,14 @@ def build_head(
 
 
 class HeadSchedule:
-    """What of a SphereFace2 head changes over a run: its scale and margin, and its filter."""
+    """What of a SphereFace2 head changes over a run: its scale and margin, and its filter.
+
+    A run that starts from another one has no curriculum: its rows have found their places.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         said = recipe.head if isinstance(recipe.head, SphereFace2Recipe) else None
-        grows = said.curriculum if said else None
+        grows = said.curriculum if said and recipe.start is None else None
         self._hp = head_settings(recipe)
         self._curriculum = Curriculum(**grows.model_dump()) if grows else Curriculum()
         self._filter = said.filter if said else None

@@ -78,6 +78,7 @@ class Run:
         schedule = self.recipe.schedule
         total = schedule.steps or (schedule.epochs or 0) * loader.batches_per_epoch
         with ExitStack() as held:
+            held.callback(loader.close)
             if world.rank == 0:
                 held.enter_context(self.folder.held())
             start = self._start(world, resume)

@@ -2,7 +2,6 @@ import os
 
 import pytest
 
-from sf2cli.data import shard_files
 from sf2cli.data.shard_files import ShardFiles
 
 
@@ -21,9 +20,8 @@ def open_now(paths):
     return sum(names.count(str(path)) for path in paths)
 
 
-def test_reads_ranges_with_few_files_open(paths, monkeypatch):
-    monkeypatch.setattr(shard_files, "MAX_OPEN", 2)
-    files = ShardFiles(paths)
+def test_reads_ranges_with_few_files_open(paths):
+    files = ShardFiles(paths, max_open=2)
     for file in (0, 1, 2, 1, 4, 0, 3):
         assert files.read(file, 3, 4) == bytes([file]) * 4
         assert 0 < open_now(paths) <= 2
