@@ -22,7 +22,7 @@ from sf2cli.study.write import write_report
 RESULT = "result.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """One run: a cell with one seed, and its folder."""
 
@@ -53,7 +53,7 @@ def run_study(path: Path, out: Path | None, jobs: int) -> tuple[Study, Results, 
     study = load_study(path)
     folder = out or Path("studies") / study.name
     todo = [job for job in _jobs(study, folder) if _result(job, study) is None]
-    failed = []
+    failed: dict[Job, str] = {}
     if todo:
         done = len(study.cells()) * len(study.seeds) - len(todo)
         if done:
@@ -66,14 +66,16 @@ def run_study(path: Path, out: Path | None, jobs: int) -> tuple[Study, Results, 
             for future in as_completed(running):
                 job = running[future]
                 if (failure := future.result()) is not None:
-                    failed.append(f"{job.cell.name}, seed {job.seed}: {failure}")
+                    failed[job] = failure
                 line.advance(last=job.cell.name)
                 write_report(folder, study, _results(study, folder))
     results = _results(study, folder)
     write_report(folder, study, results)
     if failed:
+        job = next(job for job in todo if job in failed)
         raise Sf2Error(
-            f"{len(failed)} of {len(todo)} runs failed; the first: {failed[0]}",
+            f"{len(failed)} of {len(todo)} runs failed; the first: {job.cell.name}, seed {job.seed}:"
+            f" {failed[job]}",
             f"Mend it and start the study again: the others in {folder} are kept.",
         )
     return study, results, folder
