@@ -74,8 +74,8 @@ def run_study(path: Path, out: Path | None, jobs: int) -> tuple[Study, Results, 
     if failed:
         job = next(job for job in todo if job in failed)
         raise Sf2Error(
-            f"{len(failed)} of {len(todo)} runs failed; the first: {job.cell.name}, seed {job.seed}:"
-            f" {failed[job]}",
+            f"{len(failed)} of {len(todo)} runs failed; the first: {job.cell.name}, seed"
+            f" {job.seed}: {failed[job]}",
             f"Mend it and start the study again: the others in {folder} are kept.",
         )
     return study, results, folder
