@@ -182,7 +182,12 @@ def _similar(
 def tables(found: dict[str, Any]) -> list[Table]:
     """`head_info` for the terminal: what is there, the files, and whether it is sound."""
     loss, optimizer, norms = found["loss"], found["optimizer"], found["norms"]
-    settings = ", ".join(f"{name} {value:g}" for name, value in loss.items() if name in "rmt")
+    if "variant" in loss:
+        settings = ", ".join(f"{name} {value:g}" for name, value in loss.items() if name in "rmt")
+        said = f"variant {loss['variant']}, lambda {loss['lam']:g}, {settings}"
+    else:
+        said = f"{loss['kind']}, margin {loss['margin']:g}, scale {loss['scale']:g}"
+    bias = "-" if found["bias"] is None else f"{found['bias']:.4f}"
     momentum = f"kept, {optimizer['momentum']:g}" if optimizer["momentum"] else "none"
     spread = "-" if norms is None else "{min:.5f} / {mean:.5f} / {max:.5f}".format(**norms)
     rows: list[list[object]] = [
@@ -191,8 +196,8 @@ def tables(found: dict[str, Any]) -> list[Table]:
         ["type of rows", found["dtype"]],
         ["momentum", momentum],
         ["steps of the optimiser", f"{optimizer['steps']:,}"],
-        ["loss", f"variant {loss['variant']}, lambda {loss['lam']:g}, {settings}"],
-        ["bias", f"{found['bias']:.4f}"],
+        ["loss", said],
+        ["bias", bias],
         ["norms: least / mean / greatest", spread],
     ]
     checks = {

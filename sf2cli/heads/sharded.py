@@ -236,7 +236,8 @@ class ShardedHead(ClassShard):
         logits = own_logits(batch, self.weight, self.bias, self.hp)
         with phase("communication"):
             self.ranks.sum_(logits)
-        kept = (torch.sigmoid(logits) >= self.reject_below).nonzero().squeeze(1)
+        # A feature that is not finite stays: the loss has to show it.
+        kept = (~(torch.sigmoid(logits) < self.reject_below)).nonzero().squeeze(1)
         self.rejected = len(logits) - len(kept)
         return kept
 

@@ -54,7 +54,8 @@ class SimilaritySums:
         if self._sums is None:
             raise ValueError("no pass since the similarities were last taken")
         cosine, above, own_cosine, own_above = self._sums.tolist()
-        positives, negatives = self._positives, self._negatives or float("nan")
+        nan = float("nan")
+        positives, negatives = self._positives or nan, self._negatives or nan
         self._forget()
         return Similarity(
             own_cosine / positives, cosine / negatives, own_above / positives, above / negatives

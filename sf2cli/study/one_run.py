@@ -30,7 +30,7 @@ def main(folder: Path) -> None:
         hostfile=None,
         timeout_s=600.0,
         out=run,
-        resume=run.exists(),
+        resume=(run / "metrics.jsonl").exists(),
         accept_changed_shards=False,
         overrides=tuple(f"{field}={json.dumps(v)}" for field, v in task["settings"].items()),
         argv=sys.argv[1:],

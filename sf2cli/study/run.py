@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -97,7 +98,11 @@ def _run(job: Job, study: Study) -> str | None:
         "test": str(study.test),
         "settings": job.settings,
     }
-    replace_file(job.folder / "task.json", json.dumps(task, indent=1))
+    wanted, given = json.dumps(task, indent=1), job.folder / "task.json"
+    if not given.exists() or given.read_text(encoding="utf-8") != wanted:
+        # What another task has trained there is no start for this one.
+        shutil.rmtree(job.folder / "run", ignore_errors=True)
+    replace_file(given, wanted)
     # One thread each: runs side by side use the cores better than threads of one small net.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "sf2cli.study.one_run", str(job.folder)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +23,8 @@ class MetricsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._pending = b""
+        # The thread that writes checkpoints calls `sync`.
+        self._lock = threading.Lock()
 
     @classmethod
     def cut_after(cls, path: Path, step: int) -> MetricsFile:
@@ -39,6 +42,10 @@ class MetricsFile:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Add a line; one that cannot be written now is kept for later, with a warning."""
+        with self._lock:
+            self._append(step, values)
+
+    def _append(self, step: int, values: Mapping[str, float]) -> None:
         waiting = bool(self._pending)
         self._pending += (json.dumps({"step": step, **values}) + "\n").encode()
         try:
@@ -62,9 +69,10 @@ class MetricsFile:
         Raises:
             OSError: a part of it cannot be written.
         """
-        if self._pending:
-            raise OSError(errno.ENOSPC, f"{self.path.name} is not written")
-        sync(self.path)
+        with self._lock:
+            if self._pending:
+                raise OSError(errno.ENOSPC, f"{self.path.name} is not written")
+            sync(self.path)
 
 
 def _step_of(line: str) -> int:

@@ -10,7 +10,10 @@ from sf2cli.errors import Sf2Error
 from sf2cli.recipe import Recipe, load_recipe
 
 # Nothing of the run depends on these; the set that shards names is told by its manifest's hash.
-_FREE = ("name", "checkpoint", "data.shards", "data.workers", "start", "validation", "watch")
+_FREE = (
+    *("name", "checkpoint", "start", "validation", "watch", "optimizer.max_skipped"),
+    *("data.shards", "data.workers", "data.max_bad", "data.cache", "data.cache_gb"),
+)
 # These make another run of it from here on, as is often the point.
 _NAMED = ("schedule", "optimizer.lr", "optimizer.weight_decay", "head.loss_weight")
 
@@ -23,16 +26,18 @@ def recipe_changes(path: Path, recipe: Recipe) -> list[str]:
     """
     before, now = (dict(_fields(each.model_dump(mode="json", by_alias=True)))
                    for each in (load_recipe(path), recipe))  # fmt: skip
-    felt = [name for name in now if not _within(name, _FREE)]
-    changed = [name for name in felt if now[name] != before[name]]
+    felt = [name for name in dict.fromkeys((*now, *before)) if not _within(name, _FREE)]
+    changed = [name for name in felt if now.get(name) != before.get(name)]
     refused = [name for name in changed if not _within(name, _NAMED)]
     if refused:
-        what = "; ".join(f"{name} is {now[name]}, the run has {before[name]}" for name in refused)
+        what = "; ".join(
+            f"{name} is {now.get(name)}, the run has {before.get(name)}" for name in refused
+        )
         raise Sf2Error(
             f"--resume: {what}",
             f"Put back what {path} says, or start a new run with --out.",
         )
-    return [f"{name} {before[name]} -> {now[name]}" for name in changed]
+    return [f"{name} {before.get(name)} -> {now.get(name)}" for name in changed]
 
 
 def _fields(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
