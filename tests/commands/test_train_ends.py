@@ -39,7 +39,13 @@ class Training:
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
                 start_new_session=True,
             )
-        self._until(lambda: self.errors.read_text() and steps_in(place / out) > goes_on_from + 5)
+        self._until(
+            lambda: (
+                self.errors.read_text()
+                and steps_in(place / out) > goes_on_from + 5
+                and newest_step(place / out) > goes_on_from
+            )
+        )
         self.members = group_of(self.process.pid)
 
     def _until(self, reached):
@@ -89,9 +95,9 @@ def group_of(leader):
 
 
 def newest_step(run):
-    return max(
-        int(path.name.removeprefix("step-")) for path in (run / "checkpoints").glob("step-*")
-    )
+    """The step of the newest whole checkpoint; 0 before the first (they are written behind)."""
+    steps = [int(path.name.removeprefix("step-")) for path in (run / "checkpoints").glob("step-*")]
+    return max(steps, default=0)
 
 
 @pytest.mark.parametrize(
