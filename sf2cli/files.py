@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-_CHUNK_BYTES = 1 << 22
+_CHUNK_BYTES = 1 << 18
 
 
 def file_sha256(path: Path) -> str:
@@ -16,9 +16,10 @@ def file_sha256(path: Path) -> str:
         OSError: the file cannot be read.
     """
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
+    chunk = memoryview(bytearray(_CHUNK_BYTES))
+    with path.open("rb", buffering=0) as stream:
+        while count := stream.readinto(chunk):
+            digest.update(chunk[:count])
     return digest.hexdigest()
 
 

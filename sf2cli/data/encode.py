@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from pickle import PickleBuffer
+from typing import Any, Literal, NamedTuple
 
 from sf2cli.data.images import check_jpeg, decode_image, encode_png, read_header, resize
 
@@ -12,11 +13,15 @@ Colour = Literal["rgb", "grey"]
 class StoredImage(NamedTuple):
     """Encoded bytes for a shard, `kind` being the extension."""
 
-    data: bytes
+    data: bytes | memoryview
     kind: Literal["jpg", "png"]
     height: int
     width: int
     grey: bool
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        # Out of band, so that a process takes it over without a copy.
+        return StoredImage, (PickleBuffer(self.data), *self[1:])
 
 
 def stored_form(data: bytes, size: int | None, colour: Colour | None) -> StoredImage:

@@ -59,7 +59,8 @@ def _write(
 ) -> None:
     """Write one identity, or drop it if it has fewer than `least` images; with 0 it goes on."""
     if least:
-        first = list(islice(good, least))
+        # Held over several parts, of which only the last still has its bytes.
+        first = [(row, _owned(image)) for row, image in islice(good, least)]
         if len(first) < least:
             writer.drop(Dropped(row, name, len(first)))
             return
@@ -68,6 +69,13 @@ def _write(
     for row, image in good:
         if image.stored is not None:
             writer.add_image(image.stored, image.key, row)
+
+
+def _owned(image: CheckedImage) -> CheckedImage:
+    """The image with bytes of its own."""
+    if image.stored is None:
+        return image
+    return image._replace(stored=image.stored._replace(data=bytes(image.stored.data)))
 
 
 def _good(

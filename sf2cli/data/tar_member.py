@@ -27,7 +27,7 @@ def member_header(name: str, size: int) -> bytes:
     return b"".join((field, before, b"%06o\0 " % (checksum + sum(field)), after))
 
 
-def sample_members(key: str, label: bytes, kind: str, image: bytes) -> bytes:
+def sample_members(key: str, label: bytes, kind: str, image: bytes | memoryview) -> bytes:
     """The two members of a sample: `KEY.cls` with its label, and `KEY.KIND` with its image."""
     field = key.encode("ascii")
     digits = sum(field)

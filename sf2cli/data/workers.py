@@ -1,7 +1,7 @@
 """Work shared out to processes, with its results in order.
 
 The processes are forked, so the work may be any closure. Each goes through the whole of the work
-and does every n-th piece; what it is ahead by waits in its pipe, which holds it up when full. The
+and does every n-th piece; what it is ahead by waits in its ring, which holds it up when full. The
 order depends on no clock, and no lock is shared that a killed process could hold.
 """
 
@@ -15,9 +15,9 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
 from typing import Any, Generic, TypeVar
 
+from sf2cli.data.ring import Ring
 from sf2cli.errors import Sf2Error
 
 Result = TypeVar("Result")
@@ -26,8 +26,6 @@ Result = TypeVar("Result")
 Share = Callable[[int, int], Iterator[tuple[bool, Result]]]
 
 _PR_SET_PDEATHSIG = 1
-_F_SETPIPE_SZ = 1031
-_PIPE_BYTES = 1 << 20
 
 
 def all_cores() -> int:
@@ -46,7 +44,7 @@ class Workers(Generic[Result]):
     def __init__(self, count: int, share: Share[Result]) -> None:
         self._count = count
         self._share = share
-        self._pipes: list[Connection] = []
+        self._rings: list[Ring] = []
         self._processes: list[Any] = []
 
     def __enter__(self) -> Workers[Result]:
@@ -54,13 +52,12 @@ class Workers(Generic[Result]):
             return self
         context = mp.get_context("fork")
         for number in range(self._count):
-            ours, theirs = context.Pipe(duplex=False)
-            self._pipes.append(ours)
-            _widen(ours)
-            process = context.Process(target=self._main, args=(number, theirs), daemon=True)
+            ring = Ring()
+            self._rings.append(ring)
+            process = context.Process(target=self._main, args=(number, ring), daemon=True)
             process.start()
             self._processes.append(process)
-            theirs.close()
+            ring.close_writing()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -68,11 +65,14 @@ class Workers(Generic[Result]):
             process.kill()
         for process in self._processes:
             process.join()
-        for pipe in self._pipes:
-            pipe.close()
+        for ring in self._rings:
+            ring.close_reading()
 
     def results(self) -> Iterator[Result]:
         """The parts of all pieces, in order.
+
+        What a part gives out of band when it is pickled is a memoryview here, and holds until the
+        next part is asked for.
 
         Raises:
             Sf2Error: as the work does, or a process was killed.
@@ -86,12 +86,13 @@ class Workers(Generic[Result]):
             if part is None:
                 return
             yield part
+            self._rings[number].release()
             if not more:
                 number = (number + 1) % self._count
 
     def _receive(self, number: int) -> tuple[bool, Result | None]:
         try:
-            answer = self._pipes[number].recv()
+            answer = self._rings[number].receive()
         except (EOFError, ConnectionResetError):
             self._processes[number].join()
             raise Sf2Error(
@@ -103,7 +104,7 @@ class Workers(Generic[Result]):
         more, part = answer
         return more, part
 
-    def _main(self, number: int, pipe: Connection) -> None:
+    def _main(self, number: int, ring: Ring) -> None:
         _end_with_parent()
         # Ctrl-C goes to the whole group; the parent decides.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -111,18 +112,18 @@ class Workers(Generic[Result]):
             signal.signal(other, signal.SIG_DFL)
         # A collection would touch, and so copy, every page of the parent's objects.
         gc.freeze()
-        for ours in self._pipes:
-            ours.close()
+        for one in self._rings:
+            one.close_reading()
         try:
             for answer in self._share(number, self._count):
-                pipe.send(answer)
-            pipe.send((False, None))
+                ring.send(answer)
+            ring.send((False, None))
         except (BrokenPipeError, ConnectionResetError):
             return
         except Sf2Error as failure:
-            pipe.send(_Failure(failure.message, failure.remedy))
+            ring.send(_Failure(failure.message, failure.remedy))
         except Exception:
-            pipe.send(_Failure(None, traceback.format_exc()))
+            ring.send(_Failure(None, traceback.format_exc()))
 
 
 class _Failure:
@@ -135,18 +136,6 @@ class _Failure:
         if self.message is None:
             return RuntimeError(f"in a working process:\n{self.rest}")
         return Sf2Error(self.message, self.rest)
-
-
-def _widen(pipe: Connection) -> None:
-    """Let a worker be further ahead than the usual 64 kB."""
-    if sys.platform == "linux":
-        import fcntl
-
-        try:
-            fcntl.fcntl(pipe.fileno(), _F_SETPIPE_SZ, _PIPE_BYTES)
-        except OSError:
-            # Over what this user's pipes may hold together.
-            return
 
 
 def _end_with_parent() -> None:

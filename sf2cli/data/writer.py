@@ -13,10 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from sf2cli.data.encode import StoredImage
-from sf2cli.data.growing import BUFFER_BYTES, GrowingIndex, reopened
+from sf2cli.data.growing import GrowingIndex, reopened
 from sf2cli.data.journal import Dropped, FinishedShard, Journal, Skipped, Tally
 from sf2cli.data.layout import Layout, sample_key
 from sf2cli.data.manifest import (
@@ -28,6 +28,7 @@ from sf2cli.data.manifest import (
     write_manifest,
 )
 from sf2cli.data.neighbours import write_neighbours
+from sf2cli.data.shard_file import ShardFile
 from sf2cli.data.tar_member import END, sample_members
 from sf2cli.files import file_sha256, sync
 
@@ -74,9 +75,9 @@ class SetWriter:
         self._index = GrowingIndex(folder.parent, self.samples)
         self._layout = Layout(shard_bytes)
         self._shard = len(self.tally.shards)
-        self._tar: IO[bytes] | None = None
+        self._tar: ShardFile | None = None
         self._open = _Open()
-        self._closer = ThreadPoolExecutor(1)
+        self._thread = ThreadPoolExecutor(1)
         self._closing: Future[FinishedShard] | None = None
 
     def __enter__(self) -> SetWriter:
@@ -89,15 +90,15 @@ class SetWriter:
         trace: TracebackType | None,
     ) -> None:
         # A shard that is being closed is finished yet.
-        self._closer.shutdown()
-        for stream in (self._sources, self._index.rows, self._tar):
+        self._thread.shutdown()
+        for stream in (self._sources, self._index.rows):
             # On a full disk the buffered rest cannot be written: the first error is the one to
             # tell.
             with suppress(OSError):
-                if stream is not None:
-                    stream.close()
+                stream.close()
         if self._tar is not None:
-            Path(self._tar.name).unlink(missing_ok=True)
+            self._tar.close()
+            self._tar.path.unlink(missing_ok=True)
         self._journal.close()
 
     def add_identity(self, name: str, row: int) -> None:
@@ -125,7 +126,7 @@ class SetWriter:
             self._close_tar(row if self._opened else self._identity_row)
         if self._tar is None:
             path = self.folder / f"{self.name}-{self._shard:06d}.tar"
-            self._tar = path.open("wb", BUFFER_BYTES)
+            self._tar = ShardFile(path, self._thread)
         if not self._opened:
             self._label += 1
             self._opened = True
@@ -205,7 +206,7 @@ class SetWriter:
         if self._tar is None:
             return
         self._tar.write(END)
-        for stream in (self._tar, self._sources, self._index.rows):
+        for stream in (self._sources, self._index.rows):
             stream.flush()
         self._wait()
         tar, ended = self._tar, self._open
@@ -216,14 +217,11 @@ class SetWriter:
         size, sources_bytes = self._layout.bytes, self._sources.tell()
 
         def close() -> FinishedShard:
-            for stream in (tar, self._sources, self._index.rows):
+            sha256 = tar.finish()
+            for stream in (self._sources, self._index.rows):
                 os.fsync(stream.fileno())
-            path = Path(tar.name)
-            tar.close()
             done = FinishedShard(
-                shard=Shard(
-                    file=path.name, samples=ended.samples, bytes=size, sha256=file_sha256(path)
-                ),
+                shard=Shard(file=tar.path.name, samples=ended.samples, bytes=size, sha256=sha256),
                 row=row,
                 identities=ended.identities,
                 skipped=skipped,
@@ -235,7 +233,7 @@ class SetWriter:
             self._journal.append(done)
             return done
 
-        self._closing = self._closer.submit(close)
+        self._closing = self._thread.submit(close)
         self._tar, self._open = None, _Open()
         self._shard += 1
         self._layout.start_shard()

@@ -1,5 +1,6 @@
 import os
 import signal
+from pickle import PickleBuffer
 
 import pytest
 
@@ -22,6 +23,20 @@ def test_the_order_is_that_of_the_work(count):
     with Workers(count, counting) as pool:
         found = [one for part in pool.results() for one in part]
     assert found == [(piece, part) for piece in range(PIECES) for part in range(piece)]
+
+
+@pytest.mark.parametrize("size", [0, 1000, 1 << 20, 5 << 20])
+def test_bytes_out_of_band_come_whole_and_hold_until_the_next_part(size):
+    """Some of them fit the ring's places and some do not."""
+
+    def share(worker, workers):
+        for piece in range(worker, PIECES, workers):
+            yield False, [PickleBuffer(bytes([piece + i]) * size) for i in range(2)]
+
+    with Workers(2, share) as pool:
+        for piece, part in enumerate(pool.results()):
+            assert [bytes(data) for data in part] == [bytes([piece + i]) * size for i in range(2)]
+    assert piece == PIECES - 1
 
 
 def failing_with(failure):
@@ -73,5 +88,5 @@ def test_a_worker_waits_until_it_is_asked(tmp_path):
         for _ in range(200):
             next(results)
         reached = [(tmp_path / name).stat().st_size for name in ("0", "1")]
-    # Half of 200 are each one's, and what the pipe and a buffer hold.
+    # Half of 200 are each one's, and what the ring and the pipe hold.
     assert max(reached) < 100 + 30

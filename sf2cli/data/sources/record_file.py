@@ -10,9 +10,12 @@ that follow, label, id, second id), those labels as float32, and the image.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sf2cli.data.images import BadImageError
 from sf2cli.data.sources.grouping import InputFile
@@ -26,6 +29,15 @@ _HEADER = struct.Struct("<IfQQ")
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 # A header with two labels.
 _HEAD_BYTES = _CHUNK.size + _HEADER.size + 8
+# The beginning of a record that is one chunk and has one label.
+_USUAL_HEAD = np.dtype(
+    {
+        "names": ["magic", "length", "flag", "label"],
+        "formats": ["<u4", "<u4", "<u4", "<f4"],
+        "offsets": [0, 4, 8, 12],
+        "itemsize": _HEAD_BYTES,
+    }
+)
 # Most aligned faces come with one call.
 _USUAL_BYTES = 16_384
 
@@ -79,6 +91,30 @@ class RecordFile:
         payload = self._join(offset, parts, data, _HEAD_BYTES)
         flag, labels, number, start = self._header(offset, payload, length)
         return Record(flag, labels, number, length - start)
+
+    def labels(self, offsets: Sequence[int]) -> NDArray[np.float32]:
+        """The first label of each of the records at `offsets`, as `head` has it.
+
+        Raises:
+            Sf2Error: there is no whole record.
+        """
+        heads = [self._file.read(offset, _HEAD_BYTES) for offset in offsets]
+        found = np.empty(len(heads), np.float32)
+        usual = np.zeros(len(heads), bool)
+        if all(len(head) == _HEAD_BYTES for head in heads):
+            rows = np.frombuffer(b"".join(heads), dtype=_USUAL_HEAD)
+            ends = np.asarray(offsets, np.int64) + _CHUNK.size + rows["length"].astype(np.int64)
+            usual = (
+                (rows["magic"] == _WORD.unpack(MAGIC)[0])
+                & (rows["length"] >= _HEADER.size)
+                & (rows["length"] < 1 << 29)
+                & (rows["flag"] == 0)
+                & (ends + 3 < self.size)
+            )
+            found[:] = rows["label"]
+        for row in np.flatnonzero(~usual).tolist():
+            found[row] = self.head(offsets[row]).labels[0]
+        return found
 
     def image(self, offset: int) -> bytes:
         """The encoded image of the record at `offset`; may be empty.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sf2cli import console
 from sf2cli.data.sources.grouping import read_small_file, rows_by_label
@@ -24,7 +25,7 @@ from sf2cli.errors import Sf2Error
 
 # Labels are float32: above this, neighbours share a value.
 EXACT = 2**24
-_BATCH = 4096
+_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -87,28 +88,27 @@ class RecordIoSource:
         offsets = memoryview(index.offsets)[rows.start : rows.stop]
         table = _Table(file, array("i"), keys, offsets)
         with console.progress(f"read {self.path.name}", len(rows), unit="records") as line:
-            for key, offset in zip(keys, offsets, strict=True):
-                table.labels.append(self._class(key, file.head(offset).labels[0]))
-                if len(table.labels) % _BATCH == 0:
-                    line.advance(_BATCH)
-            line.advance(len(rows) % _BATCH)
+            for start in range(0, len(rows), _BATCH):
+                labels = file.labels(offsets[start : start + _BATCH])
+                for row in np.flatnonzero(_no_class(labels)).tolist():
+                    raise self._not_a_class(keys[start + row], float(labels[row]))
+                table.labels.frombytes(labels.astype(table.labels.typecode).tobytes())
+                line.advance(len(labels))
         if not table.labels:
             raise Sf2Error(f"SOURCE {self.path}: no image in it", "Name an InsightFace .rec file.")
         self._compare_with_property(table)
         return table
 
-    def _class(self, key: int, label: float) -> int:
-        if not (0 <= label < EXACT) or label != int(label):
-            why = (
-                f"class ids are float32 here, which tells them apart below {EXACT} only"
-                if label >= EXACT
-                else "a class id is a whole number from 0 on"
-            )
-            raise Sf2Error(
-                f"SOURCE {self.path}: record {key} has the label {label:.10g}; {why}",
-                "Take the set in another format, such as a list (--from list).",
-            )
-        return int(label)
+    def _not_a_class(self, key: int, label: float) -> Sf2Error:
+        why = (
+            f"class ids are float32 here, which tells them apart below {EXACT} only"
+            if label >= EXACT
+            else "a class id is a whole number from 0 on"
+        )
+        return Sf2Error(
+            f"SOURCE {self.path}: record {key} has the label {label:.10g}; {why}",
+            "Take the set in another format, such as a list (--from list).",
+        )
 
     def _compare_with_property(self, table: _Table) -> None:
         """Warn where the file beside says another number of classes: a sign of a cut copy."""
@@ -119,6 +119,11 @@ class RecordIoSource:
         found = len(np.unique(np.frombuffer(table.labels, dtype=table.labels.typecode)))
         if said != str(found):
             console.warn(f"{path} says {said!r} classes, {self.path.name} has images of {found}")
+
+
+def _no_class(labels: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which labels are none that a class may have; NaN is one of these."""
+    return np.asarray(~((labels >= 0) & (labels < EXACT) & (labels == np.floor(labels))))
 
 
 def count_images(first_identity: float, keys: int, identities: Callable[[], int]) -> int:

@@ -54,6 +54,8 @@ def test_any_payload_comes_back_with_the_magic_at_any_place(tmp_path, seed):
     offsets = write_rec(path, records)
     file = RecordFile(path)
     assert list(file.offsets()) == offsets
+    firsts = [7.0 if labels == 7 else labels[0] for _, labels, _ in records]
+    assert file.labels(offsets).tolist() == firsts
     for offset, (number, labels, image) in zip(offsets, records, strict=True):
         assert file.image(offset) == image
         head = file.head(offset)

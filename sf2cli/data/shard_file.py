@@ -1,0 +1,109 @@
+"""A shard as it is written: hashed on its way, and past the page cache where that is possible.
+
+Filling the cache with pages that nobody reads again costs more than the disk's own time, and
+drives out what other programs read.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import mmap
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+_BUFFER_BYTES = 1 << 20
+# 0 where the system has no such thing.
+_DIRECT = getattr(os, "O_DIRECT", 0)
+
+
+class ShardFile:
+    """A new file to write to, in order.
+
+    Args:
+        path: the file; one that is there is written anew.
+        thread: of one worker, which hashes and writes; what is submitted after a `write` finds it
+            done.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+
+    def __init__(self, path: Path, thread: ThreadPoolExecutor) -> None:
+        self.path = path
+        self._thread = thread
+        self._digest = hashlib.sha256()
+        self._file = _opened(path)
+        # Direct writing asks for memory that begins with a page.
+        self._buffers = [mmap.mmap(-1, _BUFFER_BYTES) for _ in range(2)]
+        self._pending: list[Future[None]] = []
+        self._filled = 0
+
+    def write(self, data: bytes) -> None:
+        """Append bytes; they are on their way when a buffer is full.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        done = 0
+        while done < len(data):
+            count = min(len(data) - done, _BUFFER_BYTES - self._filled)
+            buffer = self._buffers[0]
+            buffer[self._filled : self._filled + count] = data[done : done + count]
+            self._filled += count
+            done += count
+            if self._filled == _BUFFER_BYTES:
+                self._hand_over()
+
+    def finish(self) -> str:
+        """In the thread: write the rest, wait for the disk, close; the file's sha256 in hex.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        try:
+            for future in self._pending:
+                future.result()
+            self._write(self._buffers[0], self._filled)
+            os.fsync(self._file)
+        finally:
+            self.close()
+        return self._digest.hexdigest()
+
+    def close(self) -> None:
+        """Close the file, whatever of it is written."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _hand_over(self) -> None:
+        self._pending.append(self._thread.submit(self._write, self._buffers[0], self._filled))
+        if len(self._pending) == len(self._buffers):
+            self._pending.pop(0).result()
+        self._buffers.reverse()
+        self._filled = 0
+
+    def _write(self, buffer: mmap.mmap, count: int) -> None:
+        with memoryview(buffer) as whole, whole[:count] as data:
+            self._digest.update(data)
+            done = 0
+            while done < count:
+                # Only whole blocks can be written directly: the end of the file, or what is left
+                # after the disk took less.
+                if (count - done) % mmap.PAGESIZE or done % mmap.PAGESIZE:
+                    _write_by_cache(self._file)
+                done += os.write(self._file, data[done:])
+
+
+def _opened(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    try:
+        return os.open(path, flags | _DIRECT, 0o666)
+    except OSError:
+        # Some file systems have no direct writing; any other reason is met again.
+        return os.open(path, flags, 0o666)
+
+
+def _write_by_cache(file: int) -> None:
+    fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) & ~_DIRECT)

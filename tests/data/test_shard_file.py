@@ -1,0 +1,70 @@
+import errno
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from sf2cli.data.shard_file import ShardFile
+
+BUFFER = 1 << 20
+
+
+def write(path, pieces):
+    with ThreadPoolExecutor(1) as thread:
+        shard = ShardFile(path, thread)
+        for piece in pieces:
+            shard.write(piece)
+        return thread.submit(shard.finish).result()
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [[], [1], [512] * 3, [4096], [BUFFER], [BUFFER - 1, 2], [7_000] * 500, [5 * BUFFER + 512]],
+)
+@pytest.mark.parametrize("direct", [True, False])
+def test_the_file_has_what_was_written_and_its_hash(tmp_path, monkeypatch, lengths, direct):
+    if not direct:
+        real = os.open
+
+        def no_direct(path, flags, *mode):
+            if flags & os.O_DIRECT:
+                raise OSError(errno.EINVAL, "Invalid argument")
+            return real(path, flags, *mode)
+
+        monkeypatch.setattr(os, "open", no_direct)
+    pieces = [os.urandom(length) for length in lengths]
+    sha256 = write(tmp_path / "a.tar", pieces)
+    content = (tmp_path / "a.tar").read_bytes()
+    assert content == b"".join(pieces)
+    assert sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_a_write_that_the_disk_takes_in_part_goes_on(tmp_path, monkeypatch):
+    real = os.write
+
+    def a_third(file, data):
+        return real(file, data[: max(len(data) // 3 // 512 * 512, min(len(data), 512))])
+
+    monkeypatch.setattr(os, "write", a_third)
+    pieces = [os.urandom(100_000) for _ in range(30)]
+    write(tmp_path / "a.tar", pieces)
+    assert (tmp_path / "a.tar").read_bytes() == b"".join(pieces)
+
+
+@pytest.mark.parametrize("pieces", [1, 40])
+def test_a_full_disk_is_told_and_the_file_closed(tmp_path, monkeypatch, pieces):
+    def full(file, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    before = len(os.listdir("/proc/self/fd"))
+    with ThreadPoolExecutor(1) as thread, pytest.raises(OSError, match="No space"):
+        shard = ShardFile(tmp_path / "a.tar", thread)
+        try:
+            for _ in range(pieces):
+                shard.write(bytes(100_000))
+            thread.submit(shard.finish).result()
+        finally:
+            shard.close()
+    assert len(os.listdir("/proc/self/fd")) == before
