@@ -13,9 +13,12 @@ BUFFER = 1 << 20
 def write(path, pieces):
     with ThreadPoolExecutor(1) as thread:
         shard = ShardFile(path, thread)
-        for piece in pieces:
-            shard.write(piece)
-        return thread.submit(shard.finish).result()
+        try:
+            for piece in pieces:
+                shard.write(piece)
+            return thread.submit(shard.finish).result()
+        finally:
+            shard.close()
 
 
 @pytest.mark.parametrize(
@@ -59,12 +62,6 @@ def test_a_full_disk_is_told_and_the_file_closed(tmp_path, monkeypatch, pieces):
 
     monkeypatch.setattr(os, "write", full)
     before = len(os.listdir("/proc/self/fd"))
-    with ThreadPoolExecutor(1) as thread, pytest.raises(OSError, match="No space"):
-        shard = ShardFile(tmp_path / "a.tar", thread)
-        try:
-            for _ in range(pieces):
-                shard.write(bytes(100_000))
-            thread.submit(shard.finish).result()
-        finally:
-            shard.close()
+    with pytest.raises(OSError, match="No space"):
+        write(tmp_path / "a.tar", [bytes(100_000)] * pieces)
     assert len(os.listdir("/proc/self/fd")) == before
