@@ -11,7 +11,6 @@ other programs on the machine disturb less than the time on the clock.
 from __future__ import annotations
 
 import argparse
-import io
 import multiprocessing
 import os
 import statistics
@@ -25,38 +24,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from synthetic_set import make_set
 
-from sf2cli.data.encode import StoredImage
 from sf2cli.data.loader import TrainLoader
 from sf2cli.data.packed import PackedSet
-from sf2cli.data.writer import SetWriter
 
-BATCH, IMAGES_OF_ONE, DISTINCT = 128, 20, 512
+BATCH, IMAGES_OF_ONE = 128, 20
 WAYS = ("sf2", "webdataset")
-
-
-def picture(seed: int, size: int) -> StoredImage:
-    """A JPEG with soft shapes and a little noise: of 112 x 112 pixels, 6 kB as faces have."""
-    random = np.random.default_rng(seed)
-    coarse = random.integers(0, 256, (max(2, size // 8), max(2, size // 8), 3), dtype=np.uint8)
-    soft = Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC)
-    pixels = (np.asarray(soft) + random.normal(0, 6, (size, size, 3))).clip(0, 255)
-    stream = io.BytesIO()
-    Image.fromarray(pixels.astype(np.uint8)).save(stream, "JPEG", quality=92)
-    return StoredImage(stream.getvalue(), "jpg", size, size, grey=False)
-
-
-def make_set(folder: Path, samples: int, size: int, shard_bytes: int) -> Path:
-    """A packed set of `samples` images, the same few hundred over and over."""
-    pictures = [picture(seed, size) for seed in range(min(DISTINCT, samples))]
-    folder.mkdir()
-    with SetWriter(folder, "bench", shard_bytes) as writer:
-        for i in range(samples):
-            if i % IMAGES_OF_ONE == 0:
-                writer.add_identity(f"id{i // IMAGES_OF_ONE}")
-            writer.add_image(pictures[i % len(pictures)], f"id{i // IMAGES_OF_ONE}/{i}")
-        writer.finish({})
-    return folder
 
 
 def of_sf2(folder: Path, workers: int, size: int = 112) -> Iterator[Any]:
@@ -130,7 +104,7 @@ def in_a_child(function: Callable[..., float], *args: Any) -> float:
 
 def compare(samples: int, rounds: int, workers: list[int]) -> None:
     with tempfile.TemporaryDirectory() as name:
-        folder = make_set(Path(name) / "set", samples, 112, 8_000_000)
+        folder = make_set(Path(name) / "set", samples, 112, IMAGES_OF_ONE, 8_000_000)
         kept = sum(path.stat().st_size for path in folder.glob("*.tar")) / samples / 1000
         print(f"{samples} images, {kept:.1f} kB each in the tars; {rounds} rounds, taking turns\n")
         print("| workers | " + " | ".join(f"{way}, images/s" for way in WAYS) + " | ratio |")
@@ -187,7 +161,7 @@ def memory(counts: list[str]) -> None:
     for count in counts:
         samples = int(count.replace("k", "000").replace("M", "000000"))
         with tempfile.TemporaryDirectory() as name:
-            folder = make_set(Path(name) / "set", samples, 16, 100_000_000)
+            folder = make_set(Path(name) / "set", samples, 16, IMAGES_OF_ONE)
             began = time.perf_counter()
             peak = in_a_child(peak_of_epoch, folder, 2)
             print(f"| {count} | {peak:.0f} MiB | {time.perf_counter() - began:.0f} |", flush=True)
