@@ -30,7 +30,8 @@ from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.sphereface2 import SphereFace2
 from sf2cli.heads.state import load_head, take_head
 from sf2cli.scaling.linux import peak_bytes, release_unused, reset_peak, resident_bytes
-from sf2cli.training.checkpoint import RunState, Snapshot, write_checkpoint
+from sf2cli.training.checkpoint import RunState
+from sf2cli.training.snapshot import Snapshot, write_checkpoint
 
 CHUNK_BYTES = 1 << 24
 MIB = 1 << 20

@@ -15,9 +15,9 @@ from sf2cli import console
 from sf2cli.errors import Sf2Error
 from sf2cli.heads.ranks import Ranks
 from sf2cli.recipe import CheckpointRecipe
-from sf2cli.training.checkpoint import Written, take_snapshot, write_checkpoint
 from sf2cli.training.engine import TrainingEngine
 from sf2cli.training.metrics import MetricsFile
+from sf2cli.training.snapshot import Written, take_snapshot, write_checkpoint
 
 # A rank may wait for another one's tens of gigabytes; a dead one is noticed at once.
 _TIMEOUT = timedelta(hours=2)

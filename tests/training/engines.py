@@ -17,18 +17,12 @@ from sf2cli.heads.initial import initialize_rows_
 from sf2cli.heads.sphereface2 import initial_bias, oracle_loss
 from sf2cli.recipe import Recipe
 from sf2cli.training.backbone_state import gather_weights
-from sf2cli.training.checkpoint import (
-    BACKBONE,
-    read_state,
-    read_tensors,
-    restore,
-    take_snapshot,
-    write_checkpoint,
-)
+from sf2cli.training.checkpoint import BACKBONE, read_state, read_tensors, restore
 from sf2cli.training.checkpoint_folder import latest_checkpoint
 from sf2cli.training.ds_config import fill_ds_config
 from sf2cli.training.engine import TrainingEngine, new_backbone
 from sf2cli.training.head import head_settings
+from sf2cli.training.snapshot import take_snapshot, write_checkpoint
 from sf2cli.training.world import World
 
 IDENTITIES, BATCH, STEPS = 5, 24, 3
