@@ -86,7 +86,14 @@ def measure_saving(folder: Path, options: Any) -> None:
     def save(copy: bool) -> None:
         head_part = take_head(head, sgd, copy=copy)
         copied.append(time.perf_counter() - began) if copy else None
-        state = RunState(step=1, world_size=ranks.size, manifest_sha256="", products="float32")
+        state = RunState(
+            step=1,
+            planned_steps=1,
+            bad_samples={},
+            world_size=ranks.size,
+            manifest_sha256="",
+            products="float32",
+        )
         write_checkpoint(folder, Snapshot(state, {}, head_part), ranks, keep=1)
 
     for _ in range(options.repeats):

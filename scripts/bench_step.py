@@ -72,7 +72,9 @@ def measure(shards: Path, precision: str, batch: int, steps: int, backbone: str)
     )
     world = join_world(read_place(os.environ))
     ds_config = fill_ds_config({"zero_optimization": {"stage": 1}}, recipe, world.size, Path())
-    engine = TrainingEngine(recipe, new_backbone(recipe), ds_config, world, IDENTITIES)
+    engine = TrainingEngine(
+        recipe, new_backbone(recipe), ds_config, world, IDENTITIES, planned_steps=1
+    )
     loader = TrainLoader(
         PackedSet.open(shards),
         batch_size=batch // world.size,

@@ -17,7 +17,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
@@ -32,7 +32,7 @@ from sf2cli.training.engine import TrainingEngine
 
 STATE = "state.json"
 BACKBONE, MOMENTUM, BUFFERS = (f"{n}.safetensors" for n in ("backbone", "momentum", "buffers"))
-VERSION: Literal[2] = 2
+VERSION: Literal[3] = 3
 LOSS_SCALE = "loss_scale"
 
 
@@ -50,13 +50,17 @@ class SavedFile(_Frozen):
 class RunState(_Frozen):
     """state.json: where a run stands.
 
+    `planned_steps` is the length that the run was begun with: see `head.HeadSchedule`.
+    `bad_samples` are the damaged samples it has met, each with what is wrong with it.
     `manifest_sha256` ties it to the packed set it saw. `products` is the type of the head's matrix
     products, which a run measures once: another type would be another run.
     """
 
     format: Literal["sf2-checkpoint"] = "sf2-checkpoint"
-    version: Literal[2] = VERSION
+    version: Literal[3] = VERSION
     step: int
+    planned_steps: int = Field(gt=0)
+    bad_samples: dict[int, str]
     world_size: int
     manifest_sha256: str
     products: Literal["float32", "bfloat16", "float64"]
@@ -139,3 +143,5 @@ def restore(checkpoint: Path, state: RunState, engine: TrainingEngine) -> None:
     restore_momentum(engine.deepspeed, tensors[MOMENTUM])
     restore_buffers(engine.backbone, tensors[BUFFERS])
     load_head(checkpoint / "head", engine.head, engine.head_optimizer)
+    # As the step that was saved had it: nothing may be left to do, and validation reads it.
+    engine.head_schedule.apply(engine.head, max(state.step - 1, 0))

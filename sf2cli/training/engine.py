@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from sf2cli.backbones.registry import build_backbone
 from sf2cli.backbones.saved import Preprocessing, normalise
 from sf2cli.errors import Sf2Error
+from sf2cli.heads.optimizer import HeadSGD
 from sf2cli.heads.tiles import phase
 from sf2cli.recipe import Recipe
 from sf2cli.training.deepspeed_engine import build_deepspeed
@@ -64,6 +65,7 @@ class TrainingEngine:
         backbone: from `new_backbone`, or with the weights to go on from already loaded: ZeRO
             builds its partitions from what it is given.
         ds_config: from `fill_ds_config`.
+        planned_steps: see `head.HeadSchedule`.
         products: see `head.build_head`.
 
     Raises:
@@ -77,6 +79,7 @@ class TrainingEngine:
         ds_config: dict[str, Any],
         world: World,
         num_classes: int,
+        planned_steps: int,
         products: torch.dtype | None = None,
     ) -> None:
         self._recipe = recipe
@@ -100,8 +103,11 @@ class TrainingEngine:
         self._base_rates = [group["lr"] for group in self.deepspeed.optimizer.param_groups]
         self.loss_scale = LossScale(ds_config["fp16"])
         self.gradient_norms: GradientNorms | None = None
-        self.head, self.head_optimizer = build_head(recipe, num_classes, world.device, products)
-        self._schedule = HeadSchedule(recipe)
+        self.planned_steps = planned_steps
+        self.head_schedule = HeadSchedule(recipe, planned_steps)
+        self.head, self.head_optimizer = build_head(
+            recipe, num_classes, world.device, products, self.head_schedule.loss(0)
+        )
 
     @property
     def backbone(self) -> nn.Module:
@@ -122,9 +128,8 @@ class TrainingEngine:
         """Whether fp16 left out the last step, its gradient not being finite, as it may."""
         return self._may_skip and self.loss_scale.skipped_in_a_row > 0
 
-    def prepare(self, lr: float, progress: float) -> None:
-        """What the next step is taken with: the head's learning rate, and its loss at `progress`,
-        the share of the run's steps already taken.
+    def prepare(self, lr: float, taken: int) -> None:
+        """What the step that follows `taken` others is taken with: learning rate and head's loss.
 
         The backbone's is the same, or where ds.json names its optimiser and a rate for it, in the
         same proportion to that rate as `lr` to the recipe's.
@@ -134,7 +139,7 @@ class TrainingEngine:
         for group, rate in zip(groups, self._base_rates, strict=True):
             group["lr"] = rate * share
         self.head_optimizer.lr = lr
-        self._schedule.apply(self.head, progress)
+        self.head_schedule.apply(self.head, taken)
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """One optimiser step on this rank's part of the batch.
@@ -186,7 +191,11 @@ class TrainingEngine:
     def _step_together(self, backbone: BackboneGradients) -> None:
         """Step or skip, head and backbone alike; every rank decides the same."""
         scale = self.loss_scale.value
-        norms = GradientNorms(backbone.norm() / scale, head_gradient_norm(self.head))
+        learns_bias = (
+            isinstance(self.head_optimizer, HeadSGD) and self.head_optimizer.bias_rule == "learned"
+        )
+        head_norm = head_gradient_norm(self.head, learns_bias=learns_bias)
+        norms = GradientNorms(backbone.norm() / scale, head_norm)
         self.gradient_norms = norms
         finite = math.isfinite(norms.total)
         self.loss_scale.update(finite)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,12 +53,14 @@ def take_snapshot(
     step: int,
     manifest_sha256: str,
     identities: list[str],
+    bad_samples: Mapping[int, str],
     *,
     copy: bool,
 ) -> Snapshot:
     """The run as it stands; collective.
 
     Args:
+        bad_samples: those the run has met, of all ranks.
         copy: the head too, so that training may go on while it is written; this takes as much host
             memory again as the rank's rows and their momentum.
 
@@ -80,6 +82,8 @@ def take_snapshot(
         files = {BACKBONE: save(weights), MOMENTUM: save(momentum), BUFFERS: save(buffers)}
     state = RunState(
         step=step,
+        planned_steps=engine.planned_steps,
+        bad_samples=dict(bad_samples),
         world_size=engine.head.ranks.size,
         manifest_sha256=manifest_sha256,
         products=str(engine.head.products).removeprefix("torch."),

@@ -126,7 +126,8 @@ def new_engine(
 ) -> TrainingEngine:
     world = World(dist.get_rank(), dist.get_world_size(), torch.device("cpu"))
     filled = fill_ds_config(ds_config, recipe, world.size, None)
-    return TrainingEngine(recipe, backbone or new_backbone(recipe), filled, world, IDENTITIES)
+    made = backbone or new_backbone(recipe)
+    return TrainingEngine(recipe, made, filled, world, IDENTITIES, STEPS)
 
 
 def take_step(engine: TrainingEngine, step: int, accumulation: int = 1) -> float:
@@ -139,7 +140,8 @@ def take_step(engine: TrainingEngine, step: int, accumulation: int = 1) -> float
 
 def save(folder: Path, engine: TrainingEngine, step: int) -> None:
     """A checkpoint of the engine in `folder`; collective."""
-    snapshot = take_snapshot(engine, step, "", [str(i) for i in range(IDENTITIES)], copy=False)
+    names = [str(i) for i in range(IDENTITIES)]
+    snapshot = take_snapshot(engine, step, "", names, {}, copy=False)
     write_checkpoint(folder, snapshot, engine.head.ranks, keep=1)
 
 
