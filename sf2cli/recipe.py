@@ -172,15 +172,12 @@ class Recipe(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _begun_rows_need_no_curriculum(cls, tree: Any) -> Any:
-        """A run that starts from another one has a curriculum only where the recipe says so: its
-        rows have found their places."""
-        if not isinstance(tree, dict) or tree.get("start") is None:
+    def _no_curriculum_unless_asked_for(cls, tree: Any) -> Any:
+        """The rows of a run that starts from another one have found their places."""
+        head = tree.get("head", {}) if isinstance(tree, dict) and tree.get("start") else None
+        if not isinstance(head, dict) or head.get("loss", "sphereface2") != "sphereface2":
             return tree
-        head = tree.get("head", {})
-        if isinstance(head, dict) and head.get("loss", "sphereface2") == "sphereface2":
-            return {**tree, "head": {"curriculum": None, **head}}
-        return tree
+        return {**tree, "head": {"curriculum": None, **head}}
 
 
 def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
