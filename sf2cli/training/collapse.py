@@ -17,8 +17,6 @@ from sf2cli.heads.blind import blind_loss
 from sf2cli.heads.sphereface2 import SphereFace2
 from sf2cli.recipe import Recipe
 
-COLLAPSED = "collapsed"
-
 # Of 56 runs on characters the 47 that learnt came to at most 1.00 of the blind loss while
 # similarities were alike, warm-up over; the 9 that collapsed to 1.05 and more, but for a short one.
 _STEPS = 50

@@ -13,8 +13,8 @@ from sf2cli import __version__, console
 from sf2cli.evaluation.report.style import STYLE
 from sf2cli.files import replace_file
 from sf2cli.recipe import Recipe, dump_recipe
-from sf2cli.training.collapse import COLLAPSED, advice
-from sf2cli.training.curves import VALIDATION, Curve, Metrics, Panel, panels, thinned
+from sf2cli.training.collapse import advice
+from sf2cli.training.curves import COLLAPSED, VALIDATION, Curve, Metrics, Panel, panels, thinned
 from sf2cli.training.run_folder import RunFolder
 from sf2cli.training.svg_plot import COLOURS, svg_plot
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from sf2cli import console
 from sf2cli.data.loader import TrainLoader
-from sf2cli.training.collapse import COLLAPSED, CollapseWatch
+from sf2cli.training.collapse import CollapseWatch
+from sf2cli.training.curves import COLLAPSED
 from sf2cli.training.engine import TrainingEngine
 from sf2cli.training.gone_wrong import stop_if_not_finite
 from sf2cli.training.meter import Meter

@@ -12,6 +12,7 @@ from sf2cli.training.collapse import CollapseWatch
 from sf2cli.training.head import head_settings
 from sf2cli.training.page import write_page
 from sf2cli.training.run_folder import RunFolder
+from sf2cli.training.watch import watch
 
 CLASSES = 1000
 
@@ -117,6 +118,9 @@ def test_the_page_of_a_collapsed_run_says_so(tmp_path):
     page = (tmp_path / "training.html").read_text()
     assert "By step 100 the run had collapsed" in page
     assert "lower optimizer.lr (0.3)" in page
+    shown = []
+    watch(tmp_path, shown.append, None, (80, 0))
+    assert f"{tmp_path}: step 100, collapsed by step 100, loss 48.0000" in shown[0]
 
 
 def test_a_softmax_is_not_watched():
