@@ -30,7 +30,8 @@ from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.sphereface2 import SphereFace2
 from sf2cli.heads.state import load_head, take_head
 from sf2cli.scaling.linux import peak_bytes, release_unused, reset_peak, resident_bytes
-from sf2cli.training.checkpoint import RunState, Snapshot, write_checkpoint
+from sf2cli.training.checkpoint import RunState
+from sf2cli.training.snapshot import Snapshot, write_checkpoint
 
 CHUNK_BYTES = 1 << 24
 MIB = 1 << 20
@@ -85,7 +86,14 @@ def measure_saving(folder: Path, options: Any) -> None:
     def save(copy: bool) -> None:
         head_part = take_head(head, sgd, copy=copy)
         copied.append(time.perf_counter() - began) if copy else None
-        state = RunState(step=1, world_size=ranks.size, manifest_sha256="", products="float32")
+        state = RunState(
+            step=1,
+            planned_steps=1,
+            bad_samples={},
+            world_size=ranks.size,
+            manifest_sha256="",
+            products="float32",
+        )
         write_checkpoint(folder, Snapshot(state, {}, head_part), ranks, keep=1)
 
     for _ in range(options.repeats):

@@ -30,19 +30,23 @@ def write_pictures(folder: Path) -> None:
     from PIL import Image
 
     from sf2cli.data.encode import stored_form
+    from sf2cli.data.journal import Journal
     from sf2cli.data.writer import SetWriter
 
     draw = np.random.default_rng(0)
     folder.mkdir()
-    with SetWriter(folder, folder.name, 10**8) as writer:
+    each = PICTURES // PACKED
+    journal = Journal(folder.parent, {"started_ns": 0})
+    with SetWriter(folder, folder.name, 10**8, journal) as writer:
         for identity in range(PACKED):
-            writer.add_identity(f"id{identity}")
-            for picture in range(PICTURES // PACKED):
+            writer.add_identity(f"id{identity}", identity * each)
+            for picture in range(each):
                 coarse = draw.integers(0, 256, (14, 14, 3), dtype=np.uint8)
                 stream = io.BytesIO()
                 Image.fromarray(coarse).resize((SIZE, SIZE)).save(stream, "JPEG", quality=90)
                 image = stored_form(stream.getvalue(), None, None)
-                writer.add_image(image, f"id{identity}/{picture}")
+                writer.add_image(image, f"id{identity}/{picture}", identity * each + picture)
+        writer.settle(PACKED * each)
         writer.finish({})
 
 
@@ -63,7 +67,7 @@ def measure(shards: Path, precision: str, batch: int, steps: int, backbone: str)
             "name": "bench",
             "batch_size": batch,
             "precision": precision,
-            "data": {"shards": shards, "image_size": SIZE},
+            "data": {"shards": str(shards), "image_size": SIZE},
             "backbone": {"name": backbone, "embedding_size": EMBEDDING},
             "head": {"storage": "bf16" if precision == "bf16" else "fp32"},
             "optimizer": {"lr": 0.01},
@@ -72,7 +76,9 @@ def measure(shards: Path, precision: str, batch: int, steps: int, backbone: str)
     )
     world = join_world(read_place(os.environ))
     ds_config = fill_ds_config({"zero_optimization": {"stage": 1}}, recipe, world.size, Path())
-    engine = TrainingEngine(recipe, new_backbone(recipe), ds_config, world, IDENTITIES)
+    engine = TrainingEngine(
+        recipe, new_backbone(recipe), ds_config, world, IDENTITIES, planned_steps=1
+    )
     loader = TrainLoader(
         PackedSet.open(shards),
         batch_size=batch // world.size,

@@ -6,12 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from sf2cli.heads.margins import margin_problem
 from sf2cli.section import Section
 
 
 class CurriculumRecipe(Section):
     """r, and m if it is given, start here and grow linearly over the first `share` of the steps;
-    see `heads.curriculum`."""
+    see `heads.curriculum`. The steps are those that the run had before it when it began, whatever
+    a resume makes of `schedule`."""
 
     r: float = Field(10.0, gt=0)
     m: float | None = Field(None, ge=0)
@@ -20,7 +22,7 @@ class CurriculumRecipe(Section):
 
 class FilterRecipe(Section):
     """Leave out samples that their own classifier gives a probability of less than `below`, after
-    the first `after` of the steps: as mislabelled."""
+    the first `after` of the steps that the run had before it when it began: as mislabelled."""
 
     below: float = Field(gt=0, lt=1)
     after: float = Field(0.5, ge=0, lt=1)
@@ -31,8 +33,9 @@ class SphereFace2Recipe(Section):
     the bias and the curriculum.
 
     `bias` is "balanced", or "learned" by SGD as published; without `curriculum` r and m are
-    constant, as published. `storage` is the type of rows and momentum: bf16 halves both and rounds
-    stochastically. `negatives` is "all", or the share of them to train on in each step.
+    constant, as published, and that is the default where `start` names another run. `storage` is
+    the type of rows and momentum: bf16 halves both and rounds stochastically. `negatives` is "all",
+    or the share of them to train on in each step.
     """
 
     loss: Literal["sphereface2"] = "sphereface2"
@@ -51,14 +54,34 @@ class SphereFace2Recipe(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> SphereFace2Recipe:
-        if self.variant == "M" and self.m < 1:
-            raise ValueError(f"m is {self.m}; variant M takes a factor of 1 or more, as 1.7")
+        if expected := margin_problem(self.variant, self.m):
+            raise ValueError(f"m is {self.m}; variant {self.variant} takes {expected}")
         if self.curriculum and self.bias == "learned":
             raise ValueError(
                 "curriculum needs bias: balanced, since SGD on the bias cannot follow a growing r;"
                 " say curriculum: null with bias: learned"
             )
+        if self.curriculum:
+            self._check_growth(self.curriculum)
         return self
+
+    def _check_growth(self, start: CurriculumRecipe) -> None:
+        if start.r > self.r:
+            raise ValueError(
+                f"curriculum.r is {start.r:g}, from where r could not grow to head.r {self.r:g};"
+                " give curriculum.r at most that, or curriculum: null"
+            )
+        if start.m is None:
+            return
+        if expected := margin_problem(self.variant, start.m):
+            raise ValueError(
+                f"curriculum.m is {start.m:g}; variant {self.variant} takes {expected}"
+            )
+        if start.m > self.m:
+            raise ValueError(
+                f"curriculum.m is {start.m:g}, from where m could not grow to head.m {self.m:g};"
+                " give curriculum.m at most that, or leave it out"
+            )
 
 
 class UnifiedRecipe(Section):
@@ -86,17 +109,7 @@ class SoftmaxRecipe(Section):
 
     @model_validator(mode="after")
     def _margin_fits(self) -> SoftmaxRecipe:
-        factor = self.loss in ("sphereface", "sphereface_r")
-        fits, expected = {
-            "normface": (self.margin == 0, "0"),
-            "arcface": (0 < self.margin < 3.14, "an angle between 0 and pi"),
-        }.get(
-            self.loss,
-            (self.margin >= 1, "a factor of 1 or more")
-            if factor
-            else (self.margin > 0, "a number above 0"),
-        )
-        if not fits:
+        if expected := margin_problem(self.loss, self.margin):
             raise ValueError(f"margin is {self.margin}; {self.loss} takes {expected}")
         return self
 

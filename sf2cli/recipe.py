@@ -40,7 +40,7 @@ class DataRecipe(Section):
     """What is trained on and how it is fed."""
 
     shards: str = Field(description="what `sf2 pack` wrote, other tars by braces, or URLs")
-    image_size: int = Field(112, gt=0, multiple_of=16)
+    image_size: int = Field(112, gt=0, le=1024, multiple_of=16)
     channels: Literal[1, 3] = 3
     flip: bool = True
     augment: AugmentRecipe = AugmentRecipe()
@@ -62,7 +62,7 @@ class BackboneRecipe(Section):
     """
 
     name: str
-    embedding_size: int = Field(512, gt=0)
+    embedding_size: int = Field(512, gt=0, le=16384)
     activation_checkpointing: bool = False
     compile: bool = False
 
@@ -156,8 +156,8 @@ class Recipe(Section):
     """A whole training recipe."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    seed: int = Field(0, ge=0)
-    batch_size: int = Field(128, gt=0, description="over all ranks, one optimiser step")
+    seed: int = Field(0, ge=0, lt=2**63)
+    batch_size: int = Field(128, gt=0, le=2**20, description="over all ranks, one optimiser step")
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = True
     data: DataRecipe
@@ -169,6 +169,15 @@ class Recipe(Section):
     start: StartRecipe | None = None
     validation: ValidationRecipe | None = None
     watch: WatchRecipe = WatchRecipe()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_curriculum_unless_asked_for(cls, tree: Any) -> Any:
+        """The rows of a run that starts from another one have found their places."""
+        head = tree.get("head", {}) if isinstance(tree, dict) and tree.get("start") else None
+        if not isinstance(head, dict) or head.get("loss", "sphereface2") != "sphereface2":
+            return tree
+        return {**tree, "head": {"curriculum": None, **head}}
 
 
 def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:

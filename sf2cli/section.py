@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """Frozen, and refuses unknown fields: a misspelt setting is an error and not a default."""
+    """Frozen, and refuses unknown fields and numbers that are not finite: a misspelt setting is an
+    error and not a default."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
+    )

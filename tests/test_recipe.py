@@ -35,6 +35,17 @@ def test_overrides(tmp_path):
     assert (recipe.optimizer.lr, recipe.head.lam, recipe.seed) == (0.05, 0.8, 3)
 
 
+def test_a_run_that_starts_from_another_has_the_curriculum_that_is_asked_for(tmp_path):
+    start = MINIMAL + "start: {run: runs/x}\n"
+    recipe = load_recipe(write(tmp_path, start))
+    assert recipe.head.curriculum is None
+    # And says so, so that it has none either when it goes on.
+    assert "curriculum: null" in dump_recipe(recipe)
+    asked = load_recipe(write(tmp_path, start + "head: {curriculum: {r: 20}}\n"))
+    assert asked.head.curriculum.r == 20
+    assert load_recipe(write(tmp_path, start + "head: {loss: normface}\n")).head.loss == "normface"
+
+
 @pytest.mark.parametrize("override", ["lr", "=1", "optimizer.=1", "name.x=1", "seed=["])
 def test_bad_overrides_are_named(tmp_path, override):
     with pytest.raises(Sf2Error, match="--set"):
@@ -51,6 +62,14 @@ def test_bad_overrides_are_named(tmp_path, override):
         (MINIMAL.replace("steps: 10", "steps: 10, epochs: 2"), "exactly one of epochs and steps"),
         (MINIMAL.replace("shards/x", "shards/x, image_size: 100"), "image_size"),
         (MINIMAL.replace("name: tiny", "name: ../up"), "name"),
+        (MINIMAL + "optimizer: {lr: .inf}\n", "optimizer.lr.*finite.*found inf"),
+        (MINIMAL + "head: {loss_weight: .nan}\n", "head.loss_weight.*found nan"),
+        (MINIMAL + "batch_size: 10000000000\n", "batch_size.*1048576.*found 10000000000"),
+        (MINIMAL.replace("sfnet4", "sfnet4, embedding_size: 10000000"), "embedding_size.*16384"),
+        (MINIMAL + "head: {variant: M, m: 1.7, curriculum: {m: 0.5}}\n", "curriculum.m is 0.5.*M"),
+        (MINIMAL + "head: {curriculum: {m: 0.5}}\n", "curriculum.m is 0.5.*grow to head.m 0.4"),
+        (MINIMAL + "head: {r: 5}\n", "curriculum.r is 10.*grow to head.r 5.*curriculum: null"),
+        (MINIMAL + "head: {loss: arcface, margin: 4}\n", "margin is 4.*arcface takes an angle"),
         ("", "expected a mapping"),
         ("a: [", "not YAML"),
         ("name: tiny\n", "data is missing"),

@@ -8,6 +8,8 @@ from typing import Any
 from sf2cli import console
 from sf2cli.errors import Sf2Error
 
+# Whether something is so on any rank, on every rank.
+OnAny = Callable[[bool], bool]
 # What every rank has to say, on every rank: `torch.distributed.all_gather_object`, as a function.
 Gather = Callable[[Any], list[Any]]
 
@@ -22,9 +24,31 @@ class BadSamples:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._found: dict[int, str] = {}
+        self._told: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._found)
+
+    @property
+    def found(self) -> Mapping[int, str]:
+        """Sample numbers, and what is wrong with each."""
+        return self._found
+
+    @property
+    def any_new(self) -> bool:
+        """Whether this rank has met some that `join` has not brought to the others."""
+        return self._found.keys() != self._told
+
+    def remember(self, found: Mapping[int, str]) -> None:
+        """Count what the run met before it was resumed, the same on every rank.
+
+        Raises:
+            Sf2Error: more than the limit; it lists them all.
+        """
+        self._found |= found
+        self._told |= found.keys()
+        if len(self._found) > self._limit:
+            raise self._too_many()
 
     def add(self, found: Mapping[int, str]) -> None:
         """Count what a batch met: sample numbers, and what is wrong with each.
@@ -39,16 +63,20 @@ class BadSamples:
         for what in new.values():
             console.warn(f"skipped: {what}", all_ranks=True)
 
-    def join(self, gather: Gather, epoch: int) -> None:
-        """Count what all ranks met; collective, at the end of an epoch.
+    def join(self, gather: Gather) -> None:
+        """Count what all ranks met; collective.
 
         Raises:
             Sf2Error: more than the limit together; it lists them all.
         """
         for found in gather(self._found):
             self._found |= found
+        self._told = set(self._found)
         if len(self._found) > self._limit:
             raise self._too_many()
+
+    def tell(self, epoch: int) -> None:
+        """Say at an epoch's end how many there are."""
         if self._found:
             console.info(
                 f"epoch {epoch}: {len(self._found)} damaged samples so far, of"

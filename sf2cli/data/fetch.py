@@ -22,6 +22,8 @@ from sf2cli.errors import Sf2Error
 
 # So many damaged samples in a row, drawn at random, mean that the whole set is.
 _SPARES = 100
+# One that is killed in the midst of a read ends when the read does.
+_KILLED_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,16 @@ class BatchFetcher:
         """End the workers, and wait for them.
 
         Left to the interpreter's exit they would be sent SIGTERM, which they outlive, and be waited
-        for without end.
+        for without end. One that hangs, as on a disk that does not answer, is killed.
         """
         loader, self._loader = self._loader, None
-        if loader is not None and loader._iterator is not None:
-            loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
+        if loader is None or loader._iterator is None:
+            return
+        workers = loader._iterator._workers  # type: ignore[attr-defined]
+        loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
+        for worker in workers:
+            worker.kill()
+            worker.join(_KILLED_S)
 
     def fetch(self, requests: Iterable[Request]) -> Iterator[Batch]:
         """A batch for each request.

@@ -7,14 +7,14 @@ samples make a batch, so a run may resume anywhere in an epoch on another number
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from sf2cli.data.augment import Augment
-from sf2cli.data.bad_samples import BadSamples, Gather
+from sf2cli.data.bad_samples import BadSamples, Gather, OnAny
 from sf2cli.data.degrade import Degrade
 from sf2cli.data.fetch import BatchFetcher, Changes, Request
 from sf2cli.data.label_noise import noisy_labels
@@ -27,6 +27,10 @@ _UNCHANGED, _UNHARMED = Augment(), Degrade()
 
 def _alone(value: object) -> list[object]:
     return [value]
+
+
+def _here(so: bool) -> bool:
+    return so
 
 
 class TrainLoader:
@@ -49,7 +53,8 @@ class TrainLoader:
         workers: processes to decode in; 0 decodes in this one.
         max_bad: how many damaged samples may be met in all.
         label_noise: share of the samples whose label is drawn anew, once for the whole run.
-        gather: brings the ranks' damaged samples together, at the end of each epoch.
+        gather: brings the ranks' damaged samples together, after a batch that has new ones.
+        on_any: tells every rank that a batch of one has; asked after each where any may be skipped.
 
     Attributes:
         wrong_labels: the share of the samples whose label is not their own, by `label_noise`.
@@ -75,6 +80,7 @@ class TrainLoader:
         max_bad: int = 0,
         label_noise: float = 0.0,
         gather: Gather = _alone,
+        on_any: OnAny = _here,
     ) -> None:
         self._global_batch = batch_size * world_size
         if len(packed) < self._global_batch:
@@ -89,7 +95,9 @@ class TrainLoader:
         self._seed = seed
         self._flip = flip
         self._bad = BadSamples(max_bad)
+        self._may_skip = max_bad > 0
         self._gather = gather
+        self._on_any = on_any
         changes = Changes(seed, limits, chances)
         labels = None
         if label_noise:
@@ -105,9 +113,17 @@ class TrainLoader:
         return len(self._packed) // self._global_batch
 
     @property
-    def skipped(self) -> int:
-        """How many damaged samples this rank knows of."""
-        return len(self._bad)
+    def bad_samples(self) -> Mapping[int, str]:
+        """The damaged samples met so far on any rank, and what is wrong with each."""
+        return self._bad.found
+
+    def remember(self, bad_samples: Mapping[int, str]) -> None:
+        """Count what the run met before it was resumed.
+
+        Raises:
+            Sf2Error: that is more than `max_bad`.
+        """
+        self._bad.remember(bad_samples)
 
     def close(self) -> None:
         """End the workers; no batch can be asked for after that."""
@@ -116,7 +132,7 @@ class TrainLoader:
     def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of an epoch from `start_batch` on; those before are not read.
 
-        Its end is collective: every rank has to come there.
+        With `max_bad` each batch is collective: every rank has to ask for it.
 
         Yields:
             images uint8 [batch_size, channels, H, W] in channels-last memory, and class ids int64
@@ -131,8 +147,10 @@ class TrainLoader:
             flips = epoch_flips(len(self._packed), self._seed, epoch)
         for batch in self._fetcher.fetch(self._requests(flips, epoch, start_batch)):
             self._bad.add(batch.bad)
+            if self._may_skip and self._on_any(self._bad.any_new):
+                self._bad.join(self._gather)
             yield batch.images, batch.labels
-        self._bad.join(self._gather, epoch)
+        self._bad.tell(epoch)
 
     def keys(self, epoch: int, batch: int) -> list[str]:
         """What this rank's samples of a batch were called before packing, in its rows' order."""

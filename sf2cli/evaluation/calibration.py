@@ -117,7 +117,7 @@ def calibrate(scores: SortedScores, reading: Reading, bins: int = BINS) -> Calib
 
     ECE is the mean over `bins` bins of |mean probability - share of genuine pairs|, weighted by
     their pairs; a bin is a run of the pairs by probability, all as large as can be alike, and pairs
-    of equal similarity stay together (with the bin that holds the first of them).
+    of equal similarity stay together (in the bin that the last of them would be in).
     """
     cosines = np.concatenate([scores.genuine, scores.impostor])
     truth = np.zeros(len(cosines))

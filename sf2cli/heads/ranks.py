@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -77,3 +79,13 @@ class Ranks:
             if isinstance(found, tuple):
                 kind, message, remedy = found
                 raise kind(message, remedy)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """A block, without collectives, of which every rank raises what fails on any."""
+        failure = None
+        try:
+            yield
+        except Sf2Error as problem:
+            failure = problem
+        self.raise_together(failure)

@@ -1,7 +1,9 @@
 """The SphereFace2 head with its identities cut over the ranks.
 
 What crosses between ranks is the features and labels (gathered), the features' gradients (reduced
-and scattered) and two scalars (summed). Nothing grows with the number of identities.
+and scattered) and seven scalars (summed): the loss, the positives' pull, the negatives' push, and
+the four of `similarity`; with a filter also each sample's own logit. Nothing grows with the number
+of identities.
 """
 
 from __future__ import annotations
@@ -62,8 +64,8 @@ class ShardedHead(ClassShard):
 
     Attributes:
         reject_below: samples to which the classifier of their own label gives a smaller probability
-            are left out of the loss, as mislabelled; 0, the default, leaves none out.
-        rejected: how many samples of the last batch, of all ranks, were left out.
+            are left out of the loss, as mislabelled, which `similarities` counts; 0, the default,
+            leaves none out.
 
     Args:
         num_classes: K, over all ranks.
@@ -116,7 +118,6 @@ class ShardedHead(ClassShard):
         self.seed = seed
         self._tile_size = tile_size
         self.reject_below = 0.0
-        self.rejected = 0
         device = torch.device(device)
         if products == "fastest" or (products is None and dtype == torch.bfloat16):
             chosen = self.ranks.agree(fast_products(device))
@@ -207,7 +208,7 @@ class ShardedHead(ClassShard):
             sums = self.ranks.sum_(shard.sums)
             grad_unit = self.ranks.sum_and_scatter(grad_features)
         samples = len(everyone) if kept is None else len(kept)
-        self.similarities.add(sums[3:], samples, self.num_classes)
+        self.similarities.add(sums[3:], samples, self.num_classes, len(everyone) - samples)
         loss, pull, push = sums[:3]
         exact = unit.dtype
         return Pass(
@@ -232,14 +233,12 @@ class ShardedHead(ClassShard):
 
     @torch.no_grad()
     def _kept(self, batch: Batch) -> Tensor:
-        """Which samples [n] of the batch stay, the same on every rank; counts the others."""
+        """Which samples [n] of the batch stay, the same on every rank."""
         logits = own_logits(batch, self.weight, self.bias, self.hp)
         with phase("communication"):
             self.ranks.sum_(logits)
         # A feature that is not finite stays: the loss has to show it.
-        kept = (~(torch.sigmoid(logits) < self.reject_below)).nonzero().squeeze(1)
-        self.rejected = len(logits) - len(kept)
-        return kept
+        return (~(torch.sigmoid(logits) < self.reject_below)).nonzero().squeeze(1)
 
     def _tiles(self, batch: int, labels: Tensor, draw: int) -> Iterator[Tile]:
         weight, tile_size = self.weight.detach(), self.tile_size(batch)

@@ -32,6 +32,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sf2cli.heads.margins import margin_problem
+
 Kind = Literal["normface", "cosface", "arcface", "sphereface", "sphereface_r", "adaface"]
 
 _DETACHED = ("sphereface", "sphereface_r")
@@ -79,17 +81,7 @@ class MarginSoftmax:
                 f"MarginSoftmax.interclass_filter is {self.interclass_filter!r}; expected a cosine"
                 " in (0, 1]"
             )
-        factor = (1 <= self.margin < math.inf, "a factor >= 1")
-        positive = (0 < self.margin < math.inf, "a number > 0")
-        fits, expected = {
-            "normface": (self.margin == 0, "0"),
-            "cosface": positive,
-            "arcface": (0 < self.margin < math.pi, "an angle between 0 and pi, both excluded,"),
-            "sphereface": factor,
-            "sphereface_r": factor,
-            "adaface": positive,
-        }[self.kind]
-        if not fits:
+        if expected := margin_problem(self.kind, self.margin):
             raise ValueError(
                 f"MarginSoftmax.margin is {self.margin!r}; expected {expected} for {self.kind}"
             )

@@ -28,6 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sf2cli.heads.margins import margin_problem
+
 Variant = Literal["C", "A", "M", "U"]
 Gradient = Literal["full", "detached"]
 
@@ -70,10 +72,8 @@ class SphereFace2:
         _expect_number("r", self.r, self.r > 0, "a number > 0")
         _expect_number("t", self.t, self.t >= 1, "a number >= 1")
         _expect_number("loss_weight", self.loss_weight, self.loss_weight > 0, "a number > 0")
-        if self.variant == "M":
-            _expect_number("m", self.m, self.m >= 1, "a factor >= 1 for variant M")
-        else:
-            _expect_number("m", self.m, self.m >= 0, f"a number >= 0 for variant {self.variant}")
+        expected = margin_problem(self.variant, self.m)
+        _expect("m", self.m, expected is None, f"{expected} for variant {self.variant}")
 
     @property
     def positive_margin(self) -> float:

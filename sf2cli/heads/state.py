@@ -123,13 +123,6 @@ def write_head(folder: Path, snapshot: HeadSnapshot, ranks: Ranks) -> int:
     return sum(manifest.layout(entry).size for entry in files)
 
 
-def save_head(
-    folder: Path, head: Head, optimizer: HeadOptimizer, identities: list[str] | None = None
-) -> int:
-    """`take_head` without a copy and `write_head`, over the head's ranks."""
-    return write_head(folder, take_head(head, optimizer, identities, copy=False), head.ranks)
-
-
 def _write_rows(folder: Path, snapshot: HeadSnapshot) -> _Outcome:
     start, stop = snapshot.start, snapshot.stop
     if start == stop:

@@ -12,6 +12,8 @@ Curve = list[tuple[float, float]]
 """(step, value), by rising step."""
 
 VALIDATION = "validation/"
+COLLAPSED = "collapsed"
+"""Has a value at the step at which `collapse` told of it."""
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,7 @@ loss scaling or accumulation both halves keep their gradients, and step or skip 
 
 from __future__ import annotations
 
-import logging
 import math
-import os
-import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,9 +21,10 @@ from torch import Tensor, nn
 from sf2cli.backbones.registry import build_backbone
 from sf2cli.backbones.saved import Preprocessing, normalise
 from sf2cli.errors import Sf2Error
+from sf2cli.heads.optimizer import HeadSGD
 from sf2cli.heads.tiles import phase
 from sf2cli.recipe import Recipe
-from sf2cli.training.ds_config import for_deepspeed
+from sf2cli.training.deepspeed_engine import build_deepspeed
 from sf2cli.training.forward import checkpoint_units, compile_forward, fast_on_cpu, run_in
 from sf2cli.training.gradients import (
     BackboneGradients,
@@ -70,6 +65,7 @@ class TrainingEngine:
         backbone: from `new_backbone`, or with the weights to go on from already loaded: ZeRO
             builds its partitions from what it is given.
         ds_config: from `fill_ds_config`.
+        planned_steps: see `head.HeadSchedule`.
         products: see `head.build_head`.
 
     Raises:
@@ -83,6 +79,7 @@ class TrainingEngine:
         ds_config: dict[str, Any],
         world: World,
         num_classes: int,
+        planned_steps: int,
         products: torch.dtype | None = None,
     ) -> None:
         self._recipe = recipe
@@ -106,8 +103,11 @@ class TrainingEngine:
         self._base_rates = [group["lr"] for group in self.deepspeed.optimizer.param_groups]
         self.loss_scale = LossScale(ds_config["fp16"])
         self.gradient_norms: GradientNorms | None = None
-        self.head, self.head_optimizer = build_head(recipe, num_classes, world.device, products)
-        self._schedule = HeadSchedule(recipe)
+        self.planned_steps = planned_steps
+        self.head_schedule = HeadSchedule(recipe, planned_steps)
+        self.head, self.head_optimizer = build_head(
+            recipe, num_classes, world.device, products, self.head_schedule.loss(0)
+        )
 
     @property
     def backbone(self) -> nn.Module:
@@ -128,9 +128,8 @@ class TrainingEngine:
         """Whether fp16 left out the last step, its gradient not being finite, as it may."""
         return self._may_skip and self.loss_scale.skipped_in_a_row > 0
 
-    def prepare(self, lr: float, progress: float) -> None:
-        """What the next step is taken with: the head's learning rate, and its loss at `progress`,
-        the share of the run's steps already taken.
+    def prepare(self, lr: float, taken: int) -> None:
+        """What the step that follows `taken` others is taken with: learning rate and head's loss.
 
         The backbone's is the same, or where ds.json names its optimiser and a rate for it, in the
         same proportion to that rate as `lr` to the recipe's.
@@ -140,7 +139,7 @@ class TrainingEngine:
         for group, rate in zip(groups, self._base_rates, strict=True):
             group["lr"] = rate * share
         self.head_optimizer.lr = lr
-        self._schedule.apply(self.head, progress)
+        self.head_schedule.apply(self.head, taken)
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """One optimiser step on this rank's part of the batch.
@@ -192,7 +191,11 @@ class TrainingEngine:
     def _step_together(self, backbone: BackboneGradients) -> None:
         """Step or skip, head and backbone alike; every rank decides the same."""
         scale = self.loss_scale.value
-        norms = GradientNorms(backbone.norm() / scale, head_gradient_norm(self.head))
+        learns_bias = (
+            isinstance(self.head_optimizer, HeadSGD) and self.head_optimizer.bias_rule == "learned"
+        )
+        head_norm = head_gradient_norm(self.head, learns_bias=learns_bias)
+        norms = GradientNorms(backbone.norm() / scale, head_norm)
         self.gradient_norms = norms
         finite = math.isfinite(norms.total)
         self.loss_scale.update(finite)
@@ -221,69 +224,3 @@ class TrainingEngine:
     def _prepare(self, images: Tensor) -> Tensor:
         layout = torch.channels_last if self._recipe.channels_last else torch.contiguous_format
         return normalise(images, self._preprocessing).contiguous(memory_format=layout)
-
-
-def build_deepspeed(
-    backbone: nn.Module, recipe: Recipe, ds_config: dict[str, Any], device: torch.device
-) -> Any:
-    """A DeepSpeed engine with ds.json's optimiser, or else the recipe's SGD.
-
-    Raises:
-        Sf2Error: DeepSpeed cannot build the optimiser.
-    """
-    config = for_deepspeed(ds_config, cuda=device.type == "cuda")
-    trainable = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
-    settings = recipe.optimizer
-    sgd = torch.optim.SGD(
-        trainable,
-        lr=settings.lr,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-    )
-    with quiet_deepspeed():
-        import deepspeed
-
-        # Its import has set up the logger, which writes to standard output.
-        logger = logging.getLogger("DeepSpeed")
-        logger.setLevel(logging.ERROR)
-        for handler in logger.handlers:
-            if isinstance(handler, logging.StreamHandler):
-                handler.setStream(sys.stderr)
-        if not torch.cuda.is_available():
-            # Its shared-memory collectives are compiled on first use and fault without AVX-512;
-            # gloo carries the little a backbone needs. DeepSpeed keeps edits to this table.
-            deepspeed.ops.__compatible_ops__ = {}
-        try:
-            engine, *_ = deepspeed.initialize(
-                model=backbone,
-                model_parameters=trainable,
-                optimizer=None if "optimizer" in config else sgd,
-                config=config,
-            )
-        except (TypeError, ValueError, AttributeError, ImportError) as failure:
-            if "optimizer" not in config:
-                raise
-            raise Sf2Error(
-                f"optimizer in ds.json: DeepSpeed cannot build {config['optimizer']['type']} with"
-                f" {config['optimizer']['params']} here"
-                f" ({' '.join(str(failure).split())[:300]})"
-            ) from failure
-    return engine
-
-
-@contextmanager
-def quiet_deepspeed() -> Iterator[None]:
-    """Keep DeepSpeed's start-up chatter off standard output."""
-    # DeepSpeed calls collectives by names that torch 2.13 deprecates.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
-    sys.stdout.flush()
-    saved = os.dup(1)
-    sink = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(sink, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(saved, 1)
-        os.close(saved)
-        os.close(sink)

@@ -83,15 +83,19 @@ class BackboneGradients:
 
 
 @torch.no_grad()
-def head_gradient_norm(head: ClassShard) -> float:
-    """The L2 norm of a head's gradient over all ranks, the bias's included; collective."""
+def head_gradient_norm(head: ClassShard, *, learns_bias: bool) -> float:
+    """The L2 norm of a head's gradient over all ranks; collective.
+
+    Args:
+        learns_bias: the bias is stepped by its gradient, which then is a part of the norm.
+    """
     assert head.weight.grad is not None
     squares = torch.zeros((), dtype=torch.float64, device=head.weight.device)
     # In pieces: the norm of a whole bfloat16 shard would be taken on a float32 copy of it.
     for rows in head.weight.grad.split(_ROWS):
         squares += _square(rows)
     head.ranks.sum_(squares)
-    if head.bias is not None and head.bias.grad is not None:
+    if learns_bias and head.bias is not None and head.bias.grad is not None:
         squares += _square(head.bias.grad)
     return math.sqrt(float(squares))
 

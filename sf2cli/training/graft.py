@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch import nn
+
 from sf2cli import console
+from sf2cli.data.bad_samples import BadSamples
 from sf2cli.data.packed import PackedSet
 from sf2cli.errors import Sf2Error
 from sf2cli.files import file_sha256
 from sf2cli.heads.initial import derived_seed
 from sf2cli.heads.manifest import MANIFEST, HeadManifest, check_files, read_head_manifest
 from sf2cli.heads.optimizer import HeadSGD
+from sf2cli.heads.ranks import Ranks
 from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.sphereface2 import SphereFace2
 from sf2cli.heads.surgery import Graft, graft_head, random_rows
-from sf2cli.recipe import StartRecipe
+from sf2cli.recipe import Recipe, StartRecipe
 from sf2cli.training.checkpoint import BACKBONE, find_checkpoint, read_state, read_tensors
 from sf2cli.training.engine import TrainingEngine, new_backbone
 from sf2cli.training.mean_rows import mean_rows
@@ -33,23 +37,17 @@ def grafted_start(settings: Settings, world: World) -> Start:
     recipe, packed = settings.recipe, settings.packed
     start = recipe.start
     assert start is not None
-    checkpoint = find_checkpoint(start.run, "start.run")
-    weights = read_tensors(checkpoint, BACKBONE, read_state(checkpoint))
-    backbone, frozen = new_backbone(recipe), new_backbone(recipe)
-    try:
-        for module in (backbone, frozen):
-            module.load_state_dict(weights)
-    except RuntimeError as failure:
-        raise Sf2Error(
-            f"start.run: {checkpoint} is not of this recipe's backbone"
-            f" ({' '.join(str(failure).split())[:200]})",
-            "Take the backbone section and image size from that run's recipe.yaml.",
-        ) from None
-    manifest = read_head_manifest(checkpoint / "head")
-    graft = _plan(checkpoint, manifest, start, packed)
+    with Ranks.of(None).together():
+        checkpoint = find_checkpoint(start.run, "start.run")
+        backbone, frozen = _backbones(checkpoint, recipe)
+        manifest = read_head_manifest(checkpoint / "head")
+        graft = _plan(checkpoint, manifest, start, packed)
     classes = packed.manifest.num_identities
-    engine = TrainingEngine(recipe, backbone, settings.ds_config, world, classes)
+    engine = TrainingEngine(
+        recipe, backbone, settings.ds_config, world, classes, settings.total_steps
+    )
     head, optimizer, problem = engine.head, engine.head_optimizer, None
+    bad = BadSamples(recipe.data.max_bad)
     if not isinstance(head, ShardedHead) or not isinstance(optimizer, HeadSGD):
         raise Sf2Error(
             f"start.run: the recipe's loss is {recipe.head.loss}, whose classes compete",
@@ -61,7 +59,7 @@ def grafted_start(settings: Settings, world: World) -> Start:
         origin = int(file_sha256(checkpoint / "head" / MANIFEST)[:14], 16)
         new_rows = random_rows(head.embedding_size, derived_seed(recipe.seed, origin))
         if start.new_identities == "mean":
-            new_rows = mean_rows(packed, frozen.to(world.device).eval(), recipe.data)
+            new_rows = mean_rows(packed, frozen.to(world.device).eval(), recipe.data, bad)
         graft_head(
             checkpoint / "head",
             manifest,
@@ -74,11 +72,28 @@ def grafted_start(settings: Settings, world: World) -> Start:
     except Sf2Error as failure:
         problem = failure
     head.ranks.raise_together(problem)
+    bad.join(world.gather)
     console.info(
         f"started from {checkpoint}: {graft}; bias {manifest.bias:.3f}, for"
         f" {head.num_classes} identities {head.bias.item():.3f}"
     )
-    return Start(engine, step=0, checkpoint=None)
+    return Start(engine, bad_samples=dict(bad.found))
+
+
+def _backbones(checkpoint: Path, recipe: Recipe) -> tuple[nn.Module, nn.Module]:
+    """The backbone to train on, and one that stays as it was."""
+    weights = read_tensors(checkpoint, BACKBONE, read_state(checkpoint))
+    found = new_backbone(recipe), new_backbone(recipe)
+    try:
+        for module in found:
+            module.load_state_dict(weights)
+    except RuntimeError as failure:
+        raise Sf2Error(
+            f"start.run: {checkpoint} is not of this recipe's backbone"
+            f" ({' '.join(str(failure).split())[:200]})",
+            "Take the backbone section and image size from that run's recipe.yaml.",
+        ) from None
+    return found
 
 
 def check_start(start: StartRecipe, packed: PackedSet) -> None:

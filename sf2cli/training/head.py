@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from sf2cli.head_recipe import SoftmaxRecipe, SphereFace2Recipe, UnifiedRecipe
@@ -40,12 +42,17 @@ def head_settings(recipe: Recipe) -> SphereFace2 | MarginSoftmax:
 
 
 def build_head(
-    recipe: Recipe, num_classes: int, device: torch.device, products: torch.dtype | None = None
+    recipe: Recipe,
+    num_classes: int,
+    device: torch.device,
+    products: torch.dtype | None = None,
+    loss: SphereFace2 | None = None,
 ) -> tuple[Head, HeadOptimizer]:
     """This rank's part of the head, over all ranks, and its optimiser.
 
     Args:
         products: what a run that goes on measured as the fastest when it began.
+        loss: the loss to begin with, where it changes over the run.
     """
     said, size = recipe.head, recipe.backbone.embedding_size
     settings = recipe.optimizer
@@ -61,7 +68,7 @@ def build_head(
     head = ShardedHead(
         num_classes,
         size,
-        HeadSchedule(recipe).loss(0.0),
+        loss or hp,
         device=device,
         dtype=torch.bfloat16 if said.storage == "bf16" else torch.float32,
         products=products or (torch.float32 if recipe.precision == "fp32" else "fastest"),
@@ -75,24 +82,40 @@ def build_head(
 class HeadSchedule:
     """What of a SphereFace2 head changes over a run: its scale and margin, and its filter.
 
-    A run that starts from another one has no curriculum: its rows have found their places.
+    Args:
+        planned_steps: the length that the run was begun with, whatever it was made since: the
+            shares of the recipe are of this, so that a longer run does not go back in them.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, planned_steps: int) -> None:
         said = recipe.head if isinstance(recipe.head, SphereFace2Recipe) else None
-        grows = said.curriculum if said and recipe.start is None else None
+        grows = said.curriculum if said else None
+        self._steps = planned_steps
         self._hp = head_settings(recipe)
         self._curriculum = Curriculum(**grows.model_dump()) if grows else Curriculum()
         self._filter = said.filter if said else None
 
-    def loss(self, progress: float) -> SphereFace2:
-        """The loss at `progress`, the share of the run's steps already taken."""
-        assert isinstance(self._hp, SphereFace2)
-        return self._curriculum.at(self._hp, progress)
+    def loss(self, taken: int) -> SphereFace2 | None:
+        """The loss of the step that follows `taken` others; None for a softmax, which has one."""
+        if not isinstance(self._hp, SphereFace2):
+            return None
+        return self._curriculum.at(self._hp, min(taken / self._steps, 1.0))
 
-    def apply(self, head: Head, progress: float) -> None:
-        """Make `head` ready for the next step."""
+    def apply(self, head: Head, taken: int) -> None:
+        """Make `head` ready for the step that follows `taken` others."""
         if isinstance(head, ShardedHead):
-            head.hp = self.loss(progress)
+            loss, progress = self.loss(taken), taken / self._steps
+            assert loss is not None
+            head.hp = loss
             if self._filter is not None and progress >= self._filter.after:
                 head.reject_below = self._filter.below
+
+    def __str__(self) -> str:
+        """Where r and m go, in a few words; empty where they stay."""
+        first, last = self.loss(0), self.loss(self._steps)
+        if first is None or last is None or first == last:
+            return ""
+        over = f"over {math.ceil(self._curriculum.share * self._steps)} steps"
+        grows = [f"r {first.r:g} to {last.r:g}"] if first.r != last.r else []
+        grows += [f"m {first.m:g} to {last.m:g}"] if first.m != last.m else []
+        return f"{' and '.join(grows)} {over}"

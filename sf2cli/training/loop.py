@@ -21,8 +21,8 @@ from sf2cli.data.packed import PackedSet
 from sf2cli.errors import Sf2Error
 from sf2cli.files import file_sha256
 from sf2cli.heads.initial import derived_seed
+from sf2cli.heads.ranks import Ranks
 from sf2cli.heads.sharded_softmax import ShardedSoftmaxHead
-from sf2cli.heads.state import Head
 from sf2cli.recipe import Recipe
 from sf2cli.training.backbone_state import gather_weights
 from sf2cli.training.engine import TrainingEngine
@@ -74,27 +74,29 @@ class Run:
             StoppedError: a signal asked for it; the run is saved.
             Sf2Error: what the user must mend.
         """
-        loader = self._loader(world)
-        schedule = self.recipe.schedule
-        total = schedule.steps or (schedule.epochs or 0) * loader.batches_per_epoch
+        ranks, metrics = Ranks.of(None), None
+        total = self.settings.total_steps
         with ExitStack() as held:
-            held.callback(loader.close)
-            if world.rank == 0:
-                held.enter_context(self.folder.held())
+            with ranks.together():
+                loader = self._loader(world)
+                held.callback(loader.close)
+                if world.rank == 0:
+                    held.enter_context(self.folder.held())
             start = self._start(world, resume)
-            if start.step > total:
-                raise Sf2Error(
-                    f"the recipe's schedule ends at step {total}, {start.checkpoint} is further",
-                    "Give schedule.steps or schedule.epochs what the run was given, or more.",
-                )
-            metrics = None
-            watched = Watched(start.engine, self.settings, self.folder, loader)
-            if world.rank == 0:
-                metrics = self._begin(start, loader, total, resume)
-                watched.open(metrics, start.step, held)
-            dist.barrier()
+            with ranks.together():
+                if start.step > total:
+                    raise Sf2Error(
+                        f"the recipe's schedule ends at step {total}, {start.checkpoint} is"
+                        " further",
+                        "Give schedule.steps or schedule.epochs what the run was given, or more.",
+                    )
+                loader.remember(start.bad_samples)
+                watched = Watched(start.engine, self.settings, self.folder, loader)
+                if world.rank == 0:
+                    metrics = self._begin(start, loader, total, resume)
+                    watched.open(metrics, start.step, held)
             saver = held.enter_context(self._saver(metrics))
-            summary = self._steps(start, _batches(loader, start.step), world, saver, watched, total)
+            summary = self._steps(start, loader, world, saver, watched, total)
             return self._finish(start.engine, world, summary)
 
     def _start(self, world: World, resume: bool) -> Start:
@@ -111,7 +113,7 @@ class Run:
             console.info(f"going on from {start.checkpoint} (step {start.step} of {total})")
         elif resume:
             console.info("no checkpoint was written yet: starting over")
-        if resume and (changes := recipe_changes(self.folder.recipe, recipe)):
+        if resume and (changes := self._changes(start)):
             console.info(f"from here on with {', '.join(changes)}")
         if loader.wrong_labels:
             console.info(f"label noise: {loader.wrong_labels:.2%} of the labels are wrong")
@@ -120,9 +122,13 @@ class Run:
             f"{self.packed.manifest.num_identities} identities, {len(self.packed)} images,"
             f" {total} steps of {recipe.batch_size} on {dist.get_world_size()} rank(s), ZeRO"
             f" {ds_config.get('zero_optimization', {}).get('stage', 0)},"
-            f" {recipe.precision}; {_describe(start.engine.head)}"
+            f" {recipe.precision}; {_describe(start.engine)}"
         )
         return metrics
+
+    def _changes(self, start: Start) -> list[str]:
+        begun = start.checkpoint is not None
+        return recipe_changes(self.folder.recipe, self.recipe, begun=begun)
 
     def _saver(self, metrics: MetricsFile | None) -> Saver:
         return Saver(
@@ -150,18 +156,19 @@ class Run:
             max_bad=data.max_bad,
             label_noise=data.label_noise,
             gather=world.gather,
+            on_any=world.on_any,
         )
 
     def _steps(
         self,
         start: Start,
-        batches: Batches,
+        loader: TrainLoader,
         world: World,
         saver: Saver,
         watched: Watched,
         total: int,
     ) -> dict[str, Any]:
-        recipe, engine = self.recipe, start.engine
+        recipe, engine, batches = self.recipe, start.engine, _batches(loader, start.step)
         loss, waited, began = None, 0.0, time.perf_counter()
         with console.progress("train", total - start.step) as line, StopRequest(world) as request:
             for number in range(start.step + 1, total + 1):
@@ -180,7 +187,7 @@ class Run:
                 stop = request.agreed()
                 last = stop != 0 or number == total
                 if last or number % recipe.checkpoint.every_steps == 0:
-                    saver.save(engine, number, last=last)
+                    saver.save(engine, number, loader.bad_samples, last=last)
                 if stop and number < total:
                     dist.barrier()
                     raise StoppedError(stop, number, total)
@@ -200,7 +207,7 @@ class Run:
         images, labels = next(batches)
         waited = time.perf_counter() - began
         lr = self.recipe.optimizer.lr * lr_factor(self.recipe.schedule, number - 1, total)
-        engine.prepare(lr, (number - 1) / total)
+        engine.prepare(lr, number - 1)
         loss = engine.step(images, labels).item()
         return Step(number, loss, lr, time.perf_counter() - began, waited)
 
@@ -216,14 +223,19 @@ class Run:
         return {"run": str(self.folder.path), "model": str(self.folder.model), **summary}
 
 
-def _describe(head: Head) -> str:
-    """How the head is kept and computed, in a few words."""
+def _describe(engine: TrainingEngine) -> str:
+    """How the head is kept and computed, and what changes in it, in a few words."""
+    head = engine.head
     if isinstance(head, ShardedSoftmaxHead):
         classes = "all" if head.sample_rate == 1 else f"{head.sample_rate:.3g} of the"
         return f"head: {head.hp.kind}, {classes} classes"
     rows, products = (str(x).removeprefix("torch.") for x in (head.weight.dtype, head.products))
     negatives = "all" if head.negatives == 1 else f"{head.negatives:.3g} of the"
-    return f"head: {rows} rows, {products} products, {head.kernels.name}, {negatives} negatives"
+    grows = str(engine.head_schedule) or "r and m constant"
+    return (
+        f"head: {rows} rows, {products} products, {head.kernels.name}, {negatives} negatives,"
+        f" {grows}"
+    )
 
 
 def _batches(loader: TrainLoader, start: int) -> Batches:

@@ -65,7 +65,7 @@ def _of_head(head: Head) -> dict[str, float | None]:
         "negative_similarity": seen.negative,
         "positives_above": seen.positives_above,
         "negatives_above": seen.negatives_above,
-        "rejected": float(head.rejected) if head.reject_below else None,
+        "rejected": float(seen.rejected) if head.reject_below else None,
     }
 
 

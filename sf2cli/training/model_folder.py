@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from sf2cli.backbones.saved import save_model
+from sf2cli.heads.sphereface2 import SphereFace2
 from sf2cli.heads.state import Head
 from sf2cli.training.restore import Settings
 
@@ -40,6 +41,7 @@ def write_model(
         },
         head={
             **recipe.head.model_dump(by_alias=True),
+            **_in_force(head),
             **({} if head.bias is None else {"bias": head.bias.item()}),
             "num_classes": head.num_classes,
         },
@@ -52,3 +54,11 @@ def write_model(
         },
         identities=manifest.identities,
     )
+
+
+def _in_force(head: Head) -> dict[str, float]:
+    """Scale and margin as the last step had them, which a curriculum may still have been raising:
+    the bias is in balance with these."""
+    if not isinstance(head.hp, SphereFace2) or head.hp.variant == "U":
+        return {}
+    return {"r": head.hp.r, "m": head.hp.m}

@@ -13,7 +13,8 @@ from sf2cli import __version__, console
 from sf2cli.evaluation.report.style import STYLE
 from sf2cli.files import replace_file
 from sf2cli.recipe import Recipe, dump_recipe
-from sf2cli.training.curves import VALIDATION, Curve, Metrics, Panel, panels, thinned
+from sf2cli.training.collapse import advice
+from sf2cli.training.curves import COLLAPSED, VALIDATION, Curve, Metrics, Panel, panels, thinned
 from sf2cli.training.run_folder import RunFolder
 from sf2cli.training.svg_plot import COLOURS, svg_plot
 
@@ -61,13 +62,23 @@ def _page(
 pre {{ overflow-x: auto; font-size: .85rem; }}
 svg {{ display: block; width: 100%; height: auto; font-family: inherit; }}</style></head><body>
 <h1>Training: {_text(recipe.name)}</h1>
-{_facts(recipe, summary, curves)}
+{_collapsed(recipe, curves)}{_facts(recipe, summary, curves)}
 <div class="plots">{figures}</div>
 <h2>Definitions</h2>{_terms(_DEFINITIONS.items())}
 <h2>Recipe</h2><pre>{_text(dump_recipe(recipe))}</pre>
 <h2>How this page was made</h2>{_terms(made.items())}
 </body></html>
 """
+
+
+def _collapsed(recipe: Recipe, curves: Mapping[str, Curve]) -> str:
+    if COLLAPSED not in curves:
+        return ""
+    return (
+        f'<p class="warnings">By step {curves[COLLAPSED][0][0]:,} the run had collapsed: images'
+        " were as similar to all other identities as to their own, and the loss above that of a"
+        f" head that tells nobody apart. {_text(advice(recipe))}</p>"
+    )
 
 
 def _facts(recipe: Recipe, summary: Mapping[str, Any], curves: Mapping[str, Curve]) -> str:

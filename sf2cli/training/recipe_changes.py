@@ -11,15 +11,24 @@ from sf2cli.recipe import Recipe, load_recipe
 
 # Nothing of the run depends on these; the set that shards names is told by its manifest's hash.
 _FREE = (
-    *("name", "checkpoint", "start", "validation", "watch", "optimizer.max_skipped"),
+    *("name", "checkpoint", "optimizer.max_skipped"),
     *("data.shards", "data.workers", "data.max_bad", "data.cache", "data.cache_gb"),
 )
 # These make another run of it from here on, as is often the point.
-_NAMED = ("schedule", "optimizer.lr", "optimizer.weight_decay", "head.loss_weight")
+_TRAINING = ("schedule", "optimizer.lr", "optimizer.weight_decay", "head.loss_weight")
+# Nothing of the training depends on these, but something is no longer done, or is from here on.
+_AROUND = ("validation", "watch")
+_START = ("start",)
+_NAMED = (*_TRAINING, *_AROUND, *_START)
 
 
-def recipe_changes(path: Path, recipe: Recipe) -> list[str]:
-    """The changes against a run's recipe.yaml that will be felt, as `field 1 -> 2`.
+def recipe_changes(path: Path, recipe: Recipe, *, begun: bool) -> list[str]:
+    """The changes against a run's recipe.yaml that are to be told, as `field 1 -> 2`.
+
+    Args:
+        path: the run's recipe.yaml.
+        recipe: what it is to go on with.
+        begun: whether it goes on from a checkpoint, for then it has started already.
 
     Raises:
         Sf2Error: what was trained so far does not fit `recipe`, or `path` is no recipe.
@@ -37,7 +46,11 @@ def recipe_changes(path: Path, recipe: Recipe) -> list[str]:
             f"--resume: {what}",
             f"Put back what {path} says, or start a new run with --out.",
         )
-    return [f"{name} {before.get(name)} -> {now.get(name)}" for name in changed]
+    idle = " (of no effect: the run has begun)" if begun else ""
+    return [
+        f"{name} {before.get(name)} -> {now.get(name)}{idle if _within(name, _START) else ''}"
+        for name in changed
+    ]
 
 
 def _fields(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

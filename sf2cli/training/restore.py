@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -31,13 +33,23 @@ class Settings:
     manifest_sha256: str
     accept_changed_shards: bool
 
+    @property
+    def total_steps(self) -> int:
+        """The length of the run as the recipe has it now."""
+        schedule, batches = self.recipe.schedule, len(self.packed) // self.recipe.batch_size
+        return schedule.steps or (schedule.epochs or 0) * batches
+
 
 class Start(NamedTuple):
-    """An engine, the step it stands at, and the checkpoint that it was restored from."""
+    """An engine, the step it stands at, and the checkpoint that it was restored from.
+
+    `bad_samples` are the damaged samples of the set that were met by then, and why.
+    """
 
     engine: TrainingEngine
-    step: int
-    checkpoint: Path | None
+    step: int = 0
+    checkpoint: Path | None = None
+    bad_samples: Mapping[int, str] = MappingProxyType({})
 
 
 def new_start(settings: Settings, world: World) -> Start:
@@ -45,9 +57,7 @@ def new_start(settings: Settings, world: World) -> Start:
     recipe, classes = settings.recipe, settings.packed.manifest.num_identities
     backbone = new_backbone(recipe)
     return Start(
-        TrainingEngine(recipe, backbone, settings.ds_config, world, classes),
-        step=0,
-        checkpoint=None,
+        TrainingEngine(recipe, backbone, settings.ds_config, world, classes, settings.total_steps)
     )
 
 
@@ -98,9 +108,18 @@ def _restored(checkpoint: Path, settings: Settings, world: World, ranks: Ranks) 
         ) from None
     products: torch.dtype = getattr(torch, state.products)
     num_classes = settings.packed.manifest.num_identities
-    engine = TrainingEngine(recipe, backbone, settings.ds_config, world, num_classes, products)
+    engine = TrainingEngine(
+        recipe,
+        backbone,
+        settings.ds_config,
+        world,
+        num_classes,
+        state.planned_steps,
+        products,
+    )
     restore(checkpoint, state, engine)
-    return Start(engine, state.step, checkpoint)
+    same_set = state.manifest_sha256 == settings.manifest_sha256
+    return Start(engine, state.step, checkpoint, state.bad_samples if same_set else {})
 
 
 def _check_set(checkpoint: Path, state: RunState, settings: Settings) -> None:

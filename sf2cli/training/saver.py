@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -15,9 +15,9 @@ from sf2cli import console
 from sf2cli.errors import Sf2Error
 from sf2cli.heads.ranks import Ranks
 from sf2cli.recipe import CheckpointRecipe
-from sf2cli.training.checkpoint import Written, take_snapshot, write_checkpoint
 from sf2cli.training.engine import TrainingEngine
 from sf2cli.training.metrics import MetricsFile
+from sf2cli.training.snapshot import Written, take_snapshot, write_checkpoint
 
 # A rank may wait for another one's tens of gigabytes; a dead one is noticed at once.
 _TIMEOUT = timedelta(hours=2)
@@ -54,10 +54,13 @@ class Saver:
         self._ranks = Ranks.of(dist.new_group(backend="gloo", timeout=_TIMEOUT))
         self._writing: _Writing | None = None
 
-    def save(self, engine: TrainingEngine, step: int, *, last: bool) -> None:
+    def save(
+        self, engine: TrainingEngine, step: int, bad_samples: Mapping[int, str], *, last: bool
+    ) -> None:
         """Save the run as it stands after `step`; collective.
 
         Args:
+            bad_samples: the damaged samples that the run has met so far, on any rank.
             last: nothing is left to do beside it: it is not copied, and it has to succeed.
 
         Raises:
@@ -67,7 +70,7 @@ class Saver:
         self._settle()
         background = self._settings.background and not last
         snapshot = take_snapshot(
-            engine, step, self._manifest_sha256, self._identities, copy=background
+            engine, step, self._manifest_sha256, self._identities, bad_samples, copy=background
         )
 
         def write() -> Written:

@@ -35,7 +35,11 @@ def check_watch(watch: WatchRecipe) -> None:
 
 @contextmanager
 def tensorboard(folder: Path, start: int) -> Iterator[Sink]:
-    """Event files in `folder`; what earlier ones say of steps after `start` is not shown."""
+    """Event files in `folder`; what earlier ones say of steps after `start` is not shown.
+
+    Raises:
+        Sf2Error: the folder cannot be written to.
+    """
     from torch.utils.tensorboard import SummaryWriter
 
     class Writer:
@@ -43,8 +47,15 @@ def tensorboard(folder: Path, start: int) -> Iterator[Sink]:
             for name, value in values.items():
                 writer.add_scalar(name, value, step)
 
+    try:
+        writer = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
+    except OSError as failure:
+        raise Sf2Error(
+            f"watch.tensorboard: {folder} cannot be written ({failure.strerror})",
+            "Free disk space, move what is there away, or take it out of the recipe.",
+        ) from None
     # Its own threads write; a run of a second would lose what they still hold.
-    with SummaryWriter(str(folder), purge_step=start + 1 if start else None) as writer:
+    with writer:
         yield Writer()
 
 

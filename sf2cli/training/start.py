@@ -64,7 +64,7 @@ def train(
     if not launched or (place and place.rank == 0):
         _check_folder(folder, resume)
         if resume:
-            recipe_changes(folder / "recipe.yaml", recipe)
+            recipe_changes(folder / "recipe.yaml", recipe, begun=True)
         if recipe.start and not resume:
             from sf2cli.training.graft import check_start
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,8 +92,23 @@ class Validator:
         self._device = device
         self._value: float | None = None
         if ranks.rank == 0 and (best / CARD_NAME).exists():
-            kept = load_model(best)[1].training["best"]
-            self._value = kept["value"] if kept["metric"] == settings.metric else None
+            self._value = self._kept_value(load_model(best)[1].training["best"])
+
+    def _kept_value(self, kept: dict[str, Any]) -> float | None:
+        """The value of the best model so far, where it was measured as it is now."""
+        if (kept["metric"], kept.get("sets")) == (self._settings.metric, self._hashes):
+            value: float = kept["value"]
+            return value
+        measured = " and ".join(kept.get("sets", {})) or "other sets"
+        console.warn(
+            f"{self._best} is the best by {kept['metric']} on {measured}, which is not what"
+            " validation measures now: the next model measured takes its place"
+        )
+        return None
+
+    @property
+    def _hashes(self) -> dict[str, str]:
+        return {pairs.name: pairs.data_sha256 for pairs in self._sets}
 
     def is_due(self, step: int, total: int) -> bool:
         """Whether this step is one to validate after: every so many, and the last."""
@@ -176,7 +192,7 @@ class Validator:
             if not better:
                 return
         self._value = mean
-        best = {"step": step, "metric": metric, "value": mean}
+        best = {"step": step, "metric": metric, "value": mean, "sets": self._hashes}
         write_model(self._best, weights, self._run, engine.head, {"best": best})
         console.info(f"step {step}: best model so far, {metric} {mean:.4f}")
 

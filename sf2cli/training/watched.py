@@ -5,7 +5,10 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from sf2cli import console
 from sf2cli.data.loader import TrainLoader
+from sf2cli.training.collapse import CollapseWatch
+from sf2cli.training.curves import COLLAPSED
 from sf2cli.training.engine import TrainingEngine
 from sf2cli.training.gone_wrong import stop_if_not_finite
 from sf2cli.training.meter import Meter
@@ -40,6 +43,7 @@ class Watched:
         self._loader = loader
         self._probe = Probe(engine)
         self._meter = Meter(engine, self._probe)
+        self._collapse = CollapseWatch(recipe, engine.head.num_classes)
         self._sinks: list[Sink] = []
         self._validator = None
         if recipe.validation:
@@ -88,6 +92,7 @@ class Watched:
             keys=lambda: self._loader.keys(*batch),
             checkpoints=self._folder.checkpoints,
         )
+        measured = self._meter.read()
         self._log(
             step.number,
             {
@@ -95,9 +100,13 @@ class Watched:
                 "lr": step.lr,
                 "images_per_s": self._recipe.batch_size / step.seconds,
                 "data_wait": step.waited / step.seconds,
-                **self._meter.read(),
+                **measured,
             },
         )
+        told = self._collapse.see(step.number, step.loss, measured, self._engine.head.hp)
+        if told is not None:
+            console.warn(told)
+            self._log(step.number, {COLLAPSED: 1.0})
         if self._validator and self._validator.is_due(step.number, total):
             self._log(step.number, self._validator.run(self._engine, step.number))
 

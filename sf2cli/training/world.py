@@ -31,6 +31,14 @@ class World:
         dist.all_gather_object(said, value)
         return said
 
+    def on_any(self, here: bool) -> bool:
+        """Whether it is so on any rank; collective."""
+        if self.size == 1:
+            return here
+        found = torch.tensor(int(here), device=self.device)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return bool(found.item())
+
 
 def join_world(place: Place | None, timeout_s: float = GROUP_TIMEOUT_S) -> World:
     """Join the process group: NCCL where CUDA is, gloo elsewhere; alone without a launcher.

@@ -9,8 +9,8 @@ from sf2cli.heads import info
 from sf2cli.heads.optimizer import HeadSGD
 from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.sphereface2 import SphereFace2
-from sf2cli.heads.state import save_head
 from tests.command import sf2
+from tests.heads.saving import save_head
 
 CLASSES, WIDTH = 40, 6
 

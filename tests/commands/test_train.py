@@ -73,7 +73,7 @@ def test_nproc_trains_and_prints_the_summary(nproc_run):
     first, last, saved = done.stderr.splitlines()
     assert "5 identities, 30 images, 4 steps of 8 on 2 rank(s), ZeRO 1, fp32; head: f" in first
     assert "float32 rows, float32 products, " in first
-    assert first.endswith("all negatives")
+    assert first.endswith("all negatives, r 10 to 40 over 2 steps")
     assert last.startswith(f"train: {STEPS}/{STEPS} steps")
     assert saved.startswith(f"checkpoint: step {STEPS}, ")
 

@@ -1,6 +1,7 @@
 """`sf2 train --start-from`: a run that begins with another one's backbone and identities."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -83,6 +84,25 @@ def test_a_started_run_goes_on_without_the_run_it_came_from(place):
     done = sf2(*TRAIN, *STILL, *gone, "--out", "child", cwd=place)
     assert done.code == 0, done.err
     assert "going on from child/checkpoints/step-00000001 (step 1 of 2)" in done.err
+
+
+def test_images_that_cannot_be_read_are_named_and_left_out_of_the_mean(place):
+    packed = PackedSet.open(shutil.copytree(place / "more", place / "torn"))
+    shard, offset, _, _ = np.load(packed.folder / "index.npy")[0]
+    with (packed.folder / packed.manifest.shards[shard].file).open("r+b") as tar:
+        tar.seek(offset)
+        tar.write(b"????")
+    args = (*TRAIN, *STILL, "--start-from", "runs/tiny", "--set", "data.shards=torn")
+    done = sf2(*args, "--out", "torn-run", cwd=place)
+    assert done.code == 1
+    assert "error: packed set torn: sample 000000000 of" in done.err
+    done = sf2(*args, "--set", "data.max_bad=1", "--out", "torn-run", cwd=place)
+    assert done.code == 0, done.err
+    assert done.err.count("warning: skipped: ") == 1
+    rows = torch.from_numpy(unit_rows(open_embedder(place / "runs" / "tiny").embed(
+        PackedSet.open(place / "more"), "")))  # fmt: skip
+    expected = torch.nn.functional.normalize(rows[1:6].mean(0), dim=0)
+    torch.testing.assert_close(head_of(place / "torn-run")[0][0], expected, rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize(

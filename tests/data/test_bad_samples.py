@@ -32,11 +32,35 @@ def test_none_allowed_names_the_first():
 def test_ranks_count_together(capsys):
     bad = BadSamples(2)
     bad.add({5: "five is bad"})
-    bad.join(lambda mine: [mine, {5: "five is bad", 7: "seven is bad"}], epoch=4)
+    assert bad.any_new
+    bad.join(lambda mine: [mine, {5: "five is bad", 7: "seven is bad"}])
+    bad.tell(epoch=4)
     assert len(bad) == 2
+    assert not bad.any_new
     assert "epoch 4: 2 damaged samples so far" in capsys.readouterr().err
     with pytest.raises(Sf2Error, match=r"^3 damaged samples"):
-        bad.join(lambda mine: [mine, {8: "eight is bad"}], epoch=5)
+        bad.join(lambda mine: [mine, {8: "eight is bad"}])
+
+
+def test_what_was_met_before_a_resume_counts(capsys):
+    bad = BadSamples(2)
+    bad.remember({5: "five is bad"})
+    assert not bad.any_new
+    bad.add({5: "five is bad", 7: "seven is bad"})
+    assert capsys.readouterr().err.count("skipped: ") == 1
+    with pytest.raises(Sf2Error, match=r"^3 damaged samples"):
+        bad.add({8: "eight is bad"})
+    with pytest.raises(Sf2Error, match=r"^2 damaged samples"):
+        BadSamples(1).remember({5: "five is bad", 7: "seven is bad"})
+
+
+def test_ranks_stop_together_at_the_batch_that_is_one_too_many(damaged):
+    """Another rank met as many as are allowed: the first that this one meets is too many."""
+    packed, _ = damaged
+    others = {SAMPLES + number: "of another rank" for number in range(DAMAGED)}
+    own = loader(packed, gather=lambda mine: [mine, others])
+    with pytest.raises(Sf2Error, match=r"^3\d\d damaged samples"):
+        next(own.epoch(0))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +120,7 @@ def test_300_damaged_of_10k_are_replaced_alike_on_any_ranks_and_workers(damaged,
     batches = [expected[k : k + BATCH] for k in range(0, SAMPLES, BATCH)]
     alone = loader(packed, workers=2)
     assert numbers(alone.epoch(1)) == batches
-    assert alone.skipped == DAMAGED
+    assert len(alone.bad_samples) == DAMAGED
     told = capsys.readouterr().err
     assert told.count("skipped: packed set") == DAMAGED
     assert f"epoch 1: {DAMAGED} damaged samples" in told
@@ -107,7 +131,7 @@ def test_300_damaged_of_10k_are_replaced_alike_on_any_ranks_and_workers(damaged,
     first = loader(packed, 0, 2, gather=lambda mine: [mine, *said])
     halves[0] = numbers(first.epoch(1))
     assert [a + b for a, b in zip(*halves, strict=True)] == batches
-    assert 0 < second.skipped < DAMAGED == first.skipped
+    assert 0 < len(second.bad_samples) < DAMAGED == len(first.bad_samples)
 
 
 def test_one_more_than_allowed_fails_with_the_list(damaged):

@@ -153,6 +153,24 @@ def is_running(pid):
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
+class _Hangs(Odd):
+    """A set on a disk that does not answer."""
+
+    def decode_into(self, i, out):
+        time.sleep(100 if i else 0)
+        out[:] = 0
+
+
+def test_a_worker_that_hangs_does_not_outlive_the_loader(monkeypatch):
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.2)
+    before = multiprocessing.active_children()
+    fetcher = BatchFetcher(_Hangs(), 8, 3, 1, UNCHANGED)
+    batches = fetcher.fetch([request(0), request(1)])
+    next(batches)
+    fetcher.close()
+    assert multiprocessing.active_children() == before
+
+
 def test_workers_leave_the_random_stream_alone(packed):
     fetcher = BatchFetcher(packed, 8, 3, 1, UNCHANGED)
     before = torch.get_rng_state()

@@ -255,6 +255,6 @@ def test_only_what_is_no_image_counts_as_damaged(tmp_path, capsys):
     # The labels have gaps; the class ids none. Of the damaged ones none is left.
     assert set(labels.tolist()) == {4, 5, 6, 7}
     told = [line for line in capsys.readouterr().err.splitlines() if "skipped: " in line]
-    assert len(told) == loader.skipped == 4
+    assert len(told) == len(loader.bad_samples) == 4
     for name in ("0/zero.png", "2/garbage.jpg", "4/bomb.png", "6/cut.jpg"):
         assert sum(f"({name}): " in line for line in told) == 1

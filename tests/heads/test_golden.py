@@ -12,7 +12,8 @@ from sf2cli.heads.optimizer import HeadSGD
 from sf2cli.heads.partition import Partition
 from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.sphereface2 import SphereFace2, initial_bias, oracle_loss
-from sf2cli.heads.state import load_head, save_head
+from sf2cli.heads.state import load_head
+from tests.heads.saving import save_head
 from tests.spawn import run_ranks
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -44,7 +44,12 @@ def _step():
     own = features[part].requires_grad_()
     loss = HeadSGD(head, 0.1, momentum=0.0, weight_decay=0.0).one_pass(own, labels[part])
     loss.backward()
-    return loss.item(), (own.grad / world).numpy(), head.weight.detach().numpy(), head.rejected
+    return (
+        loss.item(),
+        (own.grad / world).numpy(),
+        head.weight.detach().numpy(),
+        head.similarities.take().rejected,
+    )
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
@@ -68,6 +73,17 @@ def test_the_rest_makes_the_loss_and_the_gradients(ranks):
     stepped = F.normalize(rows - 0.1 * weight.grad)
     after = np.concatenate([after for _, _, after, _ in found])
     np.testing.assert_allclose(after, stepped, rtol=1e-10)
+
+
+def test_the_samples_left_out_of_every_piece_of_a_batch_are_counted():
+    head = new_head()
+    head.reject_below = 0.3
+    features, labels, _ = batch()
+    head(features, labels)
+    whole = head.similarities.take().rejected
+    for part in (slice(None, 5), slice(5, None)):
+        head(features[part], labels[part])
+    assert head.similarities.take().rejected == whole > 0
 
 
 def test_a_batch_with_nothing_left_moves_nothing_but_by_momentum():

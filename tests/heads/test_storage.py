@@ -14,7 +14,8 @@ from sf2cli.heads.kernels import CppKernels
 from sf2cli.heads.optimizer import HeadSGD
 from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.sphereface2 import SphereFace2
-from sf2cli.heads.state import load_head, save_head
+from sf2cli.heads.state import load_head
+from tests.heads.saving import save_head
 
 HP = SphereFace2(r=30.0, m=0.3)
 

@@ -14,8 +14,8 @@ from sf2cli.heads.manifest import read_head_manifest
 from sf2cli.heads.optimizer import HeadSGD
 from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.sphereface2 import SphereFace2, g, initial_bias
-from sf2cli.heads.state import save_head
 from sf2cli.heads.surgery import Graft, graft_head, random_rows, rebalanced_bias
+from tests.heads.saving import save_head
 from tests.spawn import run_ranks
 
 HP = SphereFace2(r=30.0, m=0.3)

@@ -17,18 +17,12 @@ from sf2cli.heads.initial import initialize_rows_
 from sf2cli.heads.sphereface2 import initial_bias, oracle_loss
 from sf2cli.recipe import Recipe
 from sf2cli.training.backbone_state import gather_weights
-from sf2cli.training.checkpoint import (
-    BACKBONE,
-    read_state,
-    read_tensors,
-    restore,
-    take_snapshot,
-    write_checkpoint,
-)
+from sf2cli.training.checkpoint import BACKBONE, read_state, read_tensors, restore
 from sf2cli.training.checkpoint_folder import latest_checkpoint
 from sf2cli.training.ds_config import fill_ds_config
 from sf2cli.training.engine import TrainingEngine, new_backbone
 from sf2cli.training.head import head_settings
+from sf2cli.training.snapshot import take_snapshot, write_checkpoint
 from sf2cli.training.world import World
 
 IDENTITIES, BATCH, STEPS = 5, 24, 3
@@ -132,7 +126,8 @@ def new_engine(
 ) -> TrainingEngine:
     world = World(dist.get_rank(), dist.get_world_size(), torch.device("cpu"))
     filled = fill_ds_config(ds_config, recipe, world.size, None)
-    return TrainingEngine(recipe, backbone or new_backbone(recipe), filled, world, IDENTITIES)
+    made = backbone or new_backbone(recipe)
+    return TrainingEngine(recipe, made, filled, world, IDENTITIES, STEPS)
 
 
 def take_step(engine: TrainingEngine, step: int, accumulation: int = 1) -> float:
@@ -145,7 +140,8 @@ def take_step(engine: TrainingEngine, step: int, accumulation: int = 1) -> float
 
 def save(folder: Path, engine: TrainingEngine, step: int) -> None:
     """A checkpoint of the engine in `folder`; collective."""
-    snapshot = take_snapshot(engine, step, "", [str(i) for i in range(IDENTITIES)], copy=False)
+    names = [str(i) for i in range(IDENTITIES)]
+    snapshot = take_snapshot(engine, step, "", names, {}, copy=False)
     write_checkpoint(folder, snapshot, engine.head.ranks, keep=1)
 
 
