@@ -65,11 +65,17 @@ class HeadManifest(_Frozen):
     optimizer: OptimizerSettings
     identities: list[str] | None
 
+    @property
+    def row_size(self) -> int:
+        """Numbers a row: d, or as many for each sub-centre of a class."""
+        centres = self.loss.sub_centres if isinstance(self.loss, MarginSoftmax) else 1
+        return centres * self.embedding_size
+
     def layout(self, entry: RowFile) -> RowLayout:
         """How that file is laid out."""
         dtype: torch.dtype = getattr(torch, self.dtype)
         rows = entry.stop - entry.start
-        return RowLayout(tuple(entry.sha256), rows, self.embedding_size, dtype)
+        return RowLayout(tuple(entry.sha256), rows, self.row_size, dtype)
 
 
 def read_head_manifest(folder: Path) -> HeadManifest:

@@ -44,7 +44,7 @@ class HeadSnapshot:
 
     Attributes:
         start, stop: the class ids of this rank.
-        rows: `weight` and, with momentum, `momentum`: [stop - start, d] each.
+        rows: `weight` and, with momentum, `momentum`: [stop - start, row size] each.
         manifest: head.json without its files.
     """
 
@@ -206,6 +206,12 @@ def _check_sizes(path: Path, manifest: HeadManifest, head: Head) -> None:
                 f"{path}: {name} is {saved}, this run's head has {wanted}",
                 "Use the training set and the recipe that the head was saved with.",
             )
+    if manifest.row_size != head.weight.shape[1]:
+        raise DamagedError(
+            f"{path}: rows of {manifest.row_size} numbers, this run's head has"
+            f" {head.weight.shape[1]}",
+            "Set head.sub_centres as in the recipe that the head was saved with.",
+        )
     saved_loss, wanted_loss = (type(loss).__name__ for loss in (manifest.loss, head.hp))
     if saved_loss != wanted_loss:
         raise DamagedError(
@@ -233,7 +239,7 @@ def _load_rows(
 def read_range(
     folder: Path, manifest: HeadManifest, first: int, into: Mapping[str, Tensor]
 ) -> None:
-    """Read the rows of class ids `first` ... into each named tensor, all [n, d] of one n.
+    """Read the rows of class ids `first` ... into each named tensor, all [n, row size] of one n.
 
     The blocks of rows that hold them are checked.
 
