@@ -53,6 +53,9 @@ class SphereFace2Recipe(Section):
     def _fits(self) -> SphereFace2Recipe:
         if self.variant == "M" and self.m < 1:
             raise ValueError(f"m is {self.m}; variant M takes a factor of 1 or more, as 1.7")
+        grows = self.curriculum.m if self.curriculum else None
+        if self.variant == "M" and grows is not None and grows < 1:
+            raise ValueError(f"curriculum.m is {grows}; variant M takes a factor of 1 or more")
         if self.curriculum and self.bias == "learned":
             raise ValueError(
                 "curriculum needs bias: balanced, since SGD on the bias cannot follow a growing r;"

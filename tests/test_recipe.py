@@ -35,6 +35,12 @@ def test_overrides(tmp_path):
     assert (recipe.optimizer.lr, recipe.head.lam, recipe.seed) == (0.05, 0.8, 3)
 
 
+def test_a_curriculum_below_variant_ms_factor_is_named(tmp_path):
+    head = "head={variant: M, m: 1.7, curriculum: {m: 0.5}}"
+    with pytest.raises(Sf2Error, match=r"curriculum\.m is 0\.5; variant M takes a factor of 1"):
+        load_recipe(write(tmp_path, MINIMAL), (head,))
+
+
 @pytest.mark.parametrize("override", ["lr", "=1", "optimizer.=1", "name.x=1", "seed=["])
 def test_bad_overrides_are_named(tmp_path, override):
     with pytest.raises(Sf2Error, match="--set"):

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from sf2cli import console
 from sf2cli.errors import Sf2Error
-from sf2cli.heads.manifest import HeadManifest, check_files, read_head_manifest
+from sf2cli.heads.manifest import HeadManifest, check_files, read_head_manifest, read_range
 from sf2cli.heads.shard_file import BLOCK_ROWS
 from sf2cli.heads.softmax import MarginSoftmax
-from sf2cli.heads.state import read_range
 from sf2cli.heads.tiles import row_tiles
 
 # A row of stored numbers is of unit length to this; a bfloat16 is off by up to 1/128.
