@@ -98,7 +98,8 @@ class UnifiedRecipe(Section):
 
 class SoftmaxRecipe(Section):
     """A margin softmax; see `heads.softmax` for each `loss`, its margin and its filter.
-    `sample_rate` below 1 draws a part of the classes in each step, as Partial FC does."""
+    `sample_rate` below 1 draws a part of the classes in each step, as Partial FC does.
+    `sub_centres` is how many directions a class has, of which the nearest counts."""
 
     loss: Literal["normface", "cosface", "arcface", "sphereface", "sphereface_r", "adaface"]
     scale: float = Field(64.0, gt=0)
@@ -106,6 +107,7 @@ class SoftmaxRecipe(Section):
     loss_weight: float = Field(1.0, gt=0)
     interclass_filter: float = Field(1.0, gt=0, le=1)
     sample_rate: float = Field(1.0, gt=0, le=1)
+    sub_centres: int = Field(1, ge=1)
 
     @model_validator(mode="after")
     def _margin_fits(self) -> SoftmaxRecipe:

@@ -17,8 +17,8 @@ def test_nothing_in_configs_is_left_untested():
     assert RECIPES
     assert DS_FILES
     # tests/data/sources/test_fonts.py has the settings and the list of faces.
-    # tests/study/test_study.py parses the studies.
-    folders = {CONFIGS / "glyphs", CONFIGS / "studies"}
+    # tests/study/test_study.py parses the studies, tests/test_published_recipes.py the recipes.
+    folders = {CONFIGS / "glyphs", CONFIGS / "recipes", CONFIGS / "studies"}
     assert {*RECIPES, *DS_FILES} | folders == set(CONFIGS.iterdir())
 
 

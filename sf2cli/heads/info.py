@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sf2cli import console
-from sf2cli.heads.manifest import HeadManifest, check_files, read_head_manifest
+from sf2cli.errors import Sf2Error
+from sf2cli.heads.manifest import HeadManifest, check_files, read_head_manifest, read_range
 from sf2cli.heads.shard_file import BLOCK_ROWS
-from sf2cli.heads.state import read_range
+from sf2cli.heads.softmax import MarginSoftmax
 from sf2cli.heads.tiles import row_tiles
 
 # A row of stored numbers is of unit length to this; a bfloat16 is off by up to 1/128.
@@ -44,11 +46,19 @@ def head_info(folder: Path, similar: float | None = None) -> dict[str, Any]:
         similar: also list the pairs of rows whose cosine is above this.
 
     Raises:
-        Sf2Error: a file is missing, short, changed or foreign.
+        Sf2Error: a file is missing, short, changed or foreign, or `similar` is asked of a head with
+            sub-centres.
     """
     manifest = read_head_manifest(folder)
     check_files(folder, manifest)
-    survey = _Survey(_TOLERANCE[manifest.dtype])
+    softmax = isinstance(manifest.loss, MarginSoftmax)
+    if similar is not None and manifest.row_size != manifest.embedding_size:
+        raise Sf2Error(
+            f"--similar {similar:g}: {folder} has several sub-centres an identity",
+            "Rows are compared one an identity; leave --similar out.",
+        )
+    # A softmax normalises its rows inside the loss, and keeps them at any length.
+    survey = _Survey(math.inf if softmax else _TOLERANCE[manifest.dtype])
     with console.progress("read rows", manifest.num_classes, "rows") as line:
         for first, rows in _blocks(folder, manifest):
             survey.add(first, rows)
@@ -147,7 +157,7 @@ def _blocks(
             first = entry.start + block.start
             if first >= start:
                 count = block.stop - block.start
-                rows = torch.empty(count, manifest.embedding_size, dtype=dtype)
+                rows = torch.empty(count, manifest.row_size, dtype=dtype)
                 read_range(folder, manifest, first, {tensor: rows})
                 yield first, rows
 
@@ -187,6 +197,8 @@ def tables(found: dict[str, Any]) -> list[Table]:
         said = f"variant {loss['variant']}, lambda {loss['lam']:g}, {settings}"
     else:
         said = f"{loss['kind']}, margin {loss['margin']:g}, scale {loss['scale']:g}"
+        if loss["sub_centres"] > 1:
+            said += f", {loss['sub_centres']} sub-centres"
     bias = "-" if found["bias"] is None else f"{found['bias']:.4f}"
     momentum = f"kept, {optimizer['momentum']:g}" if optimizer["momentum"] else "none"
     spread = "-" if norms is None else "{min:.5f} / {mean:.5f} / {max:.5f}".format(**norms)

@@ -1,16 +1,18 @@
-"""head.json: what a saved head is made of."""
+"""head.json: what a saved head is made of, and any range of its rows."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
 
 from sf2cli.errors import DamagedError
-from sf2cli.heads.shard_file import BLOCK_ROWS, RowLayout
+from sf2cli.heads.shard_file import BLOCK_ROWS, RowLayout, read_rows
 from sf2cli.heads.softmax import MarginSoftmax
 from sf2cli.heads.sphereface2 import SphereFace2
 
@@ -65,11 +67,17 @@ class HeadManifest(_Frozen):
     optimizer: OptimizerSettings
     identities: list[str] | None
 
+    @property
+    def row_size(self) -> int:
+        """Numbers a row: d, or as many for each sub-centre of a class."""
+        centres = self.loss.sub_centres if isinstance(self.loss, MarginSoftmax) else 1
+        return centres * self.embedding_size
+
     def layout(self, entry: RowFile) -> RowLayout:
         """How that file is laid out."""
         dtype: torch.dtype = getattr(torch, self.dtype)
         rows = entry.stop - entry.start
-        return RowLayout(tuple(entry.sha256), rows, self.embedding_size, dtype)
+        return RowLayout(tuple(entry.sha256), rows, self.row_size, dtype)
 
 
 def read_head_manifest(folder: Path) -> HeadManifest:
@@ -122,3 +130,30 @@ def check_files(folder: Path, manifest: HeadManifest) -> int:
             raise DamagedError(f"{path}: {found} bytes, {MANIFEST} makes it {expected}", REMEDY)
         total += found
     return total
+
+
+def read_range(
+    folder: Path, manifest: HeadManifest, first: int, into: Mapping[str, Tensor]
+) -> None:
+    """Read the rows of class ids `first` ... into each named tensor, all [n, row size] of one n.
+
+    The blocks of rows that hold them are checked.
+
+    Raises:
+        DamagedError: a file is missing, short, changed or foreign.
+    """
+    stop = first + len(next(iter(into.values())))
+    for entry in manifest.files:
+        low, high = max(entry.start, first), min(entry.stop, stop)
+        if low >= high:
+            continue
+        path = folder / entry.file
+        if not entry.sha256.keys() >= into.keys():
+            raise DamagedError(f"{path}: {MANIFEST} has no hashes of its momentum", REMEDY)
+        part = {name: rows[low - first : high - first] for name, rows in into.items()}
+        try:
+            read_rows(path, manifest.layout(entry), entry.sha256, part, low - entry.start)
+        except OSError as error:
+            raise DamagedError(f"{path}: cannot be read ({error})", REMEDY) from None
+        except DamagedError as error:
+            raise DamagedError(error.message, REMEDY) from None

@@ -33,9 +33,9 @@ _NORM_MEAN, _NORM_STD, _NORM_RATE = 20.0, 100.0, 0.01
 class ShardedSoftmaxHead(ClassShard):
     """A margin softmax over K classes of which this rank owns one contiguous range.
 
-    `weight` [shard, d] holds this rank's raw rows; they are normalised inside the graph. Its
-    gradient after `backward` is that of the whole loss: step it on each rank as it is, with no
-    averaging. A loss can be differentiated once.
+    `weight` [shard, S d] holds this rank's raw rows: of each class its S sub-centres side by side,
+    which are normalised inside the graph. Its gradient after `backward` is that of the whole loss:
+    step it on each rank as it is, with no averaging. A loss can be differentiated once.
 
     With `sample_rate` below 1 each step sees round(sample_rate * shard) of a rank's classes: all
     those that the batch has, and others drawn at random up to that number (more, if the batch has
@@ -46,7 +46,8 @@ class ShardedSoftmaxHead(ClassShard):
     sampled of it): logits of 4 n times the global B bytes, once, which turn into exponentials and
     then into their gradients in place; the gradient of 4 n d; sampled, n gathered rows of 4 d;
     blocks of 1,024 rows; vectors of n and of the shard. On the CPU the first three stay allocated
-    from step to step.
+    from step to step. Sub-centres take S times as much, and 12 n times the global B bytes for the
+    classes' own logits and the nearest centres.
 
     Attributes:
         draw: with the seed decides which classes are sampled; `SoftmaxSGD` counts it up.
@@ -87,9 +88,10 @@ class ShardedSoftmaxHead(ClassShard):
             raise ValueError(f"sample_rate is {sample_rate}; expected a number in (0, 1]")
         self.hp = hp
         self.sample_rate = sample_rate
-        shard = torch.empty(self.rows, embedding_size, device=device, dtype=dtype)
+        width = hp.sub_centres * embedding_size
+        shard = torch.empty(self.rows, width, device=device, dtype=dtype)
         initialize_rows_(shard, self.start, seed)
-        self.weight = nn.Parameter(shard.mul_(INITIAL_STD * math.sqrt(embedding_size)))
+        self.weight = nn.Parameter(shard.mul_(INITIAL_STD * math.sqrt(width)))
         self.register_parameter("bias", None)
         self.products = dtype
         self.seed = seed

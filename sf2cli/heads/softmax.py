@@ -18,6 +18,10 @@ SphereFace and SphereFace-R are those of their authors' code, opensphere: featur
 times a scale, and h' taken as 1 ("characteristic gradient detachment"). AdaFace's q in [-1, 1] is
 the sample's quality by the length of its feature: see `quality`.
 
+With sub-centres (Deng et al., ECCV 2020) a class has several directions and cos_i is the cosine
+with the nearest, so that a mislabelled sample may gather round one of its own. The paper's second
+round, which drops the samples of the lesser centres and trains again, is left to `sf2 audit`.
+
 `oracle_softmax_loss` is this written down, for autograd and tests; `margin_cos` and `margin_slope`
 are h and h' for the sharded head.
 """
@@ -57,6 +61,7 @@ class MarginSoftmax:
         interclass_filter: other classes whose cosine is above this are left out of the softmax, as
             perhaps the true class of a mislabelled sample (arcface_torch's filter for noisy sets,
             which puts their logits to 0 instead); 1 leaves none out.
+        sub_centres: S, directions a class, 1 or more; 3 in the paper, with arcface.
 
     Raises:
         ValueError: a field has a value outside its range; the message names all three.
@@ -67,6 +72,7 @@ class MarginSoftmax:
     scale: float = 64.0
     loss_weight: float = 1.0
     interclass_filter: float = 1.0
+    sub_centres: int = 1
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -80,6 +86,10 @@ class MarginSoftmax:
             raise ValueError(
                 f"MarginSoftmax.interclass_filter is {self.interclass_filter!r}; expected a cosine"
                 " in (0, 1]"
+            )
+        if self.sub_centres < 1:
+            raise ValueError(
+                f"MarginSoftmax.sub_centres is {self.sub_centres!r}; expected 1 or more"
             )
         if expected := margin_problem(self.kind, self.margin):
             raise ValueError(
@@ -166,7 +176,7 @@ def oracle_softmax_loss(
 
     Args:
         features: [B, d], not normalised.
-        weight: [K, d], not normalised.
+        weight: [K, S d], the S sub-centres of a class side by side, not normalised.
         labels: [B] int64 in [0, K).
         hp: the loss.
         quality: [B], for adaface.
@@ -174,7 +184,8 @@ def oracle_softmax_loss(
     Returns:
         The scalar loss, the mean over the batch.
     """
-    cos = F.normalize(features) @ F.normalize(weight).T
+    centres = F.normalize(weight.view(len(weight), hp.sub_centres, -1), dim=2)
+    cos = torch.einsum("bd,ksd->bks", F.normalize(features), centres).max(2).values
     own = F.one_hot(labels, len(weight)).bool()
     shifted = margin_cos(cos, hp, None if quality is None else quality[:, None])
     if hp.kind in _DETACHED:

@@ -4,6 +4,9 @@ The logits of the whole batch and shard are held from one pass to the next, in p
 exponentials, then gradients. A class's norm and a feature's normaliser are factors of a column and
 of a row, so neither needs a pass or a copy of its own: the norm scales the logits, and the
 normaliser the [B, d] features and their gradients.
+
+With S sub-centres a class, the logits of all of them are taken first; those of the nearest are the
+classes', and the gradients go back to where they came from.
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ class SoftmaxShard:
 
     Args:
         batch: [B, d] of unit length, every rank's features, float32 or float64.
-        weight: [shard, d] of the same type, not normalised, shard >= 0: this rank's classes.
+        weight: [shard, S d] of the same type, not normalised, shard >= 0: this rank's classes.
         index: [n] int64, sorted, the rows of `weight` that take part; None for all of them, n being
             shard then.
         positives: [p] rows of the batch whose class takes part here, and [p] which of the n it is;
@@ -79,6 +82,9 @@ class SoftmaxShard:
         if index is not None:
             held = scratch.take("rows", weight, len(index), weight.shape[1])
             weight = torch.index_select(weight, 0, index, out=held)
+        self._rows = weight
+        # A centre a row.
+        weight = weight.view(-1, batch.shape[1])
         self._batch = batch
         self._weight = weight
         self._positives = positives
@@ -92,6 +98,11 @@ class SoftmaxShard:
             batch, weight.T, out=scratch.take("logits", batch, len(batch), len(weight))
         )
         logits.mul_(self._slope_of_logits)
+        self._logits = logits
+        self._nearest = None
+        if hp.sub_centres > 1:
+            of_classes = logits.view(len(batch), len(weight) // hp.sub_centres, hp.sub_centres)
+            logits, self._nearest = of_classes.max(2)
         cos = logits[positives] / hp.scale
         if hp.interclass_filter < 1:
             # e^-inf = 0 leaves them out of the sum and, times any slope, out of the gradient.
@@ -107,6 +118,7 @@ class SoftmaxShard:
         sums[1, positives[0]] = own - top[positives[0]]
         self._normaliser, own_of_all = ranks.sum_(sums)
         self._loss_weight = hp.loss_weight
+        self._sub_centres = hp.sub_centres
         self.loss = hp.loss_weight * (self._normaliser.log() - own_of_all).mean()
 
     @torch.no_grad()
@@ -114,30 +126,36 @@ class SoftmaxShard:
         """`factor` (a scalar) times the loss's derivatives; once.
 
         Returns:
-            By this rank's normalised features, times the number of ranks; and by the rows [n, d]
+            By this rank's normalised features, times the number of ranks; and by the rows [n, S d]
             that take part.
         """
         rows, _ = self._positives
         # Softmax minus one-hot, but for a factor a row that is put on the features instead.
         own = (self._exp[self._positives] - self._normaliser[rows]).mul_(self._slope_of_margin)
         self._exp[self._positives] = own
-        grad_logits = self._exp.mul_(self._slope_of_logits)
+        grad_logits = self._exp
+        if self._nearest is not None:
+            to_centres = self._logits.zero_().view(*self._nearest.shape, self._sub_centres)
+            to_centres.scatter_(2, self._nearest[..., None], grad_logits[..., None])
+            grad_logits = self._logits
+        grad_logits.mul_(self._slope_of_logits)
         factor = factor * self._loss_weight
         of_rows = (factor / (self._normaliser * len(self._batch)))[:, None]
 
         grad_batch = torch.mm(grad_logits, self._weight).mul_(of_rows)
         grad_unit = self._ranks.sum_and_scatter(grad_batch).mul_(self._ranks.size)
-        grad_weight = self._scratch.take("gradient", self._weight, *self._weight.shape)
+        grad_rows = self._scratch.take("gradient", self._rows, *self._rows.shape)
+        grad_weight = grad_rows.view_as(self._weight)
         torch.mm(grad_logits.T, self._batch * of_rows, out=grad_weight)
         _remove_radial_(grad_weight, self._weight, self._inverse_norm)
         self.release()
-        return grad_unit, grad_weight
+        return grad_unit, grad_rows
 
     def release(self) -> None:
         """Give the memory of logits and rows back."""
         if self.index is not None:
-            self._scratch.give("rows", self._weight)
-        self._scratch.give("logits", self._exp)
+            self._scratch.give("rows", self._rows)
+        self._scratch.give("logits", self._logits)
 
 
 def _remove_radial_(grad: Tensor, weight: Tensor, inverse_norm: Tensor) -> None:

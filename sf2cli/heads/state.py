@@ -9,7 +9,6 @@ rows. The caller makes the folder whole or absent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,16 +19,16 @@ from sf2cli.errors import DamagedError, Sf2Error
 from sf2cli.files import write_through
 from sf2cli.heads.manifest import (
     MANIFEST,
-    REMEDY,
     HeadManifest,
     OptimizerSettings,
     RowFile,
     check_files,
     read_head_manifest,
+    read_range,
 )
 from sf2cli.heads.optimizer import HeadSGD
 from sf2cli.heads.ranks import Ranks
-from sf2cli.heads.shard_file import read_rows, write_rows
+from sf2cli.heads.shard_file import write_rows
 from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.sharded_softmax import ShardedSoftmaxHead
 from sf2cli.heads.softmax_optimizer import SoftmaxSGD
@@ -44,7 +43,7 @@ class HeadSnapshot:
 
     Attributes:
         start, stop: the class ids of this rank.
-        rows: `weight` and, with momentum, `momentum`: [stop - start, d] each.
+        rows: `weight` and, with momentum, `momentum`: [stop - start, row size] each.
         manifest: head.json without its files.
     """
 
@@ -199,6 +198,12 @@ def _check_sizes(path: Path, manifest: HeadManifest, head: Head) -> None:
                 f"{path}: {name} is {saved}, this run's head has {wanted}",
                 "Use the training set and the recipe that the head was saved with.",
             )
+    if manifest.row_size != head.weight.shape[1]:
+        raise DamagedError(
+            f"{path}: rows of {manifest.row_size} numbers, this run's head has"
+            f" {head.weight.shape[1]}",
+            "Set head.sub_centres as in the recipe that the head was saved with.",
+        )
     saved_loss, wanted_loss = (type(loss).__name__ for loss in (manifest.loss, head.hp))
     if saved_loss != wanted_loss:
         raise DamagedError(
@@ -221,30 +226,3 @@ def _load_rows(
 ) -> None:
     if head.rows:
         read_range(folder, manifest, head.start, _row_tensors(head, optimizer))
-
-
-def read_range(
-    folder: Path, manifest: HeadManifest, first: int, into: Mapping[str, Tensor]
-) -> None:
-    """Read the rows of class ids `first` ... into each named tensor, all [n, d] of one n.
-
-    The blocks of rows that hold them are checked.
-
-    Raises:
-        DamagedError: a file is missing, short, changed or foreign.
-    """
-    stop = first + len(next(iter(into.values())))
-    for entry in manifest.files:
-        low, high = max(entry.start, first), min(entry.stop, stop)
-        if low >= high:
-            continue
-        path = folder / entry.file
-        if not entry.sha256.keys() >= into.keys():
-            raise DamagedError(f"{path}: {MANIFEST} has no hashes of its momentum", REMEDY)
-        part = {name: rows[low - first : high - first] for name, rows in into.items()}
-        try:
-            read_rows(path, manifest.layout(entry), entry.sha256, part, low - entry.start)
-        except OSError as error:
-            raise DamagedError(f"{path}: cannot be read ({error})", REMEDY) from None
-        except DamagedError as error:
-            raise DamagedError(error.message, REMEDY) from None

@@ -18,12 +18,11 @@ from torch import Tensor
 
 from sf2cli.errors import Sf2Error
 from sf2cli.heads.initial import initialize_rows_
-from sf2cli.heads.manifest import HeadManifest
+from sf2cli.heads.manifest import HeadManifest, read_range
 from sf2cli.heads.optimizer import HeadSGD
 from sf2cli.heads.shard_file import BLOCK_ROWS
 from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.sphereface2 import SphereFace2, initial_bias
-from sf2cli.heads.state import read_range
 from sf2cli.heads.tiles import row_tiles
 
 NewRows = Callable[[Tensor], Iterator[tuple[Tensor, Tensor]]]

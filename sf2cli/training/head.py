@@ -37,7 +37,12 @@ def head_settings(recipe: Recipe) -> SphereFace2 | MarginSoftmax:
             )
         case SoftmaxRecipe() as said:
             return MarginSoftmax(
-                said.loss, said.margin, said.scale, said.loss_weight, said.interclass_filter
+                said.loss,
+                said.margin,
+                said.scale,
+                said.loss_weight,
+                said.interclass_filter,
+                said.sub_centres,
             )
 
 

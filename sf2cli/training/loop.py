@@ -228,7 +228,9 @@ def _describe(engine: TrainingEngine) -> str:
     head = engine.head
     if isinstance(head, ShardedSoftmaxHead):
         classes = "all" if head.sample_rate == 1 else f"{head.sample_rate:.3g} of the"
-        return f"head: {head.hp.kind}, {classes} classes"
+        centres = head.hp.sub_centres
+        several = f"{centres} sub-centres, " if centres > 1 else ""
+        return f"head: {head.hp.kind}, {several}{classes} classes"
     rows, products = (str(x).removeprefix("torch.") for x in (head.weight.dtype, head.products))
     negatives = "all" if head.negatives == 1 else f"{head.negatives:.3g} of the"
     grows = str(engine.head_schedule) or "r and m constant"

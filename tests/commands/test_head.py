@@ -11,6 +11,7 @@ from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.sphereface2 import SphereFace2
 from tests.command import sf2
 from tests.heads.saving import save_head
+from tests.training.small import STEPS, losses_of, write_place
 
 CLASSES, WIDTH = 40, 6
 
@@ -54,6 +55,23 @@ def test_the_tables_say_it_and_list_similar_identities(tmp_path):
         "1 pairs of identities above 0.999",
     ):
         assert said in " ".join(done.out.split()), said
+
+
+def test_a_softmax_head_with_sub_centres_is_trained_read_and_gone_on_with(tmp_path):
+    write_place(tmp_path)
+    head = "head={loss: arcface, scale: 16, margin: 0.5, sub_centres: 3}"
+    train = ("train", "recipe.yaml", "--deepspeed", "ds.json", "--set", head)
+    done = sf2(*train, cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "head: arcface, 3 sub-centres, all classes" in done.err
+    done = sf2("head", "info", "runs/tiny", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "arcface, margin 0.5, scale 16, 3 sub-centres" in done.out
+    # Its rows have any length.
+    assert "The head is sound." in done.out
+    more = sf2(*train, "--set", f"schedule.steps={STEPS + 1}", "--resume", cwd=tmp_path)
+    assert more.code == 0, more.err
+    assert len(losses_of(tmp_path / "runs" / "tiny")) == STEPS + 1
 
 
 def test_similar_pairs_are_those_of_the_whole_matrix(tmp_path, monkeypatch):

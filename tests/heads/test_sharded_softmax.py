@@ -6,9 +6,11 @@ import torch
 import torch.distributed as dist
 
 from sf2cli.errors import Sf2Error
+from sf2cli.heads.info import head_info
 from sf2cli.heads.sharded_softmax import ShardedSoftmaxHead
 from sf2cli.heads.softmax import MarginSoftmax, oracle_softmax_loss
 from sf2cli.heads.softmax_optimizer import SoftmaxSGD
+from sf2cli.heads.state import load_head, save_head
 from tests.spawn import run_ranks
 
 KINDS = {
@@ -19,7 +21,10 @@ KINDS = {
     "sphereface_r": MarginSoftmax("sphereface_r", margin=1.4, scale=30, loss_weight=2.0),
     "adaface": MarginSoftmax("adaface", margin=0.4),
     "filtered": MarginSoftmax("cosface", margin=0.35, interclass_filter=0.2),
+    "sub_centres": MarginSoftmax("arcface", margin=0.5, sub_centres=3),
 }
+# Only the loss's form differs; they are of the kinds above.
+VARIANTS = ("filtered", "sub_centres")
 D, BATCH, STEPS = 8, 6, 4
 SGD = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-3}
 
@@ -167,8 +172,19 @@ def _errors():
     return errors
 
 
-def _check_ranks():
+def trained_with_sub_centres():
+    """A head and its optimiser after STEPS steps."""
+    head, sgd = new_head(11, "sub_centres")
+    for features, labels in batches(11):
+        backward(head, features, labels)
+        sgd.step()
+        sgd.zero_grad()
+    return head, sgd
+
+
+def _check_ranks(folder):
     rank, _ = place()
+    save_head(folder, *trained_with_sub_centres())
     for rate in (1.0, 0.5):
         head, _ = new_head(11, "cosface", sample_rate=rate)
         for wrong in (11, -1):
@@ -186,13 +202,31 @@ def test_one_process_follows_plain_torch():
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_ranks_follow_plain_torch(world):
-    for errors in run_ranks(world, _check_ranks):
-        assert len(errors) == 49
+def test_ranks_follow_plain_torch(world, tmp_path):
+    for errors in run_ranks(world, _check_ranks, tmp_path):
+        assert len(errors) == 56
         assert max(errors.values()) < 1e-9
+    check_saved_sub_centres(tmp_path)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "filtered"])
+def check_saved_sub_centres(folder):
+    """What ranks trained and saved is, in one process, what one process trains."""
+    expected, expected_sgd = trained_with_sub_centres()
+    head, sgd = new_head(11, "sub_centres", seed=1)
+    load_head(folder, head, sgd)
+    assert sgd.steps == expected_sgd.steps == STEPS
+    torch.testing.assert_close(head.weight, expected.weight)
+    torch.testing.assert_close(sgd.weight_momentum, expected_sgd.weight_momentum)
+    found = head_info(folder)
+    assert (found["embedding_size"], found["loss"]["sub_centres"]) == (D, 3)
+    assert found["not_unit"]["count"] == found["not_finite"]["count"] == 0
+    with pytest.raises(Sf2Error, match=r"--similar 0\.5: .* has several sub-centres"):
+        head_info(folder, similar=0.5)
+    with pytest.raises(Sf2Error, match="rows of 24 numbers, this run's head has 8"):
+        load_head(folder, *new_head(11, "arcface"))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in VARIANTS])
 def test_float32_holds_at_the_ends_of_the_scale(kind):
     hp = MarginSoftmax(kind, margin=KINDS[kind].margin, scale=64)
     head = ShardedSoftmaxHead(50, D, hp)

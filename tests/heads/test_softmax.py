@@ -64,6 +64,25 @@ def test_oracle_is_the_published_formula(hp):
     assert found.item() == pytest.approx(sum(losses) / 9, rel=1e-12)
 
 
+def test_a_class_with_sub_centres_is_as_near_as_its_nearest():
+    generator = torch.Generator().manual_seed(3)
+    features = torch.randn(9, 4, generator=generator, dtype=torch.float64)
+    weight = torch.randn(5, 3 * 4, generator=generator, dtype=torch.float64)
+    labels = torch.arange(9) % 5
+    several = MarginSoftmax("arcface", margin=0.5, sub_centres=3)
+    found = oracle_softmax_loss(features, weight, labels, several)
+    losses = []
+    for x, y in zip(features, labels, strict=True):
+        # Each class by its nearest centre alone is a class with one.
+        nearest = [
+            max(centres.view(3, 4), key=lambda w: float(torch.cosine_similarity(w, x, dim=0)))
+            for centres in weight
+        ]
+        one = MarginSoftmax("arcface", margin=0.5)
+        losses.append(oracle_softmax_loss(x[None], torch.stack(nearest), y[None], one))
+    torch.testing.assert_close(found, torch.stack(losses).mean())
+
+
 @pytest.mark.parametrize("hp", SETTINGS, ids=str)
 def test_slope_is_the_derivative(hp):
     if hp.kind.startswith("sphereface"):
@@ -108,6 +127,7 @@ def test_slope_is_finite_where_rounding_leaves_the_unit_interval(hp):
             {"kind": "normface", "interclass_filter": 0.0},
             r"interclass_filter is 0\.0; expected a co",
         ),
+        ({"kind": "normface", "sub_centres": 0}, "sub_centres is 0; expected 1 or more"),
         ({"kind": "normface", "loss_weight": 0.0}, "loss_weight is 0.0; expected a number > 0"),
         ({"kind": "normface", "scale": 0.0}, r"scale is 0\.0; expected a number > 0"),
         ({"kind": "normface", "scale": math.nan}, "scale is nan"),
