@@ -7,7 +7,6 @@ order depends on no clock, and no lock is shared that a killed process could hol
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import multiprocessing as mp
 import os
@@ -19,13 +18,13 @@ from multiprocessing.connection import Connection
 from typing import Any, Generic, TypeVar
 
 from sf2cli.errors import Sf2Error
+from sf2cli.processes import end_with_parent
 
 Result = TypeVar("Result")
 # The share of worker w of n: every n-th piece of the work, from piece w on. A piece may come in
 # parts; True says that another part of it follows.
 Share = Callable[[int, int], Iterator[tuple[bool, Result]]]
 
-_PR_SET_PDEATHSIG = 1
 _F_SETPIPE_SZ = 1031
 _PIPE_BYTES = 1 << 20
 
@@ -104,7 +103,7 @@ class Workers(Generic[Result]):
         return more, part
 
     def _main(self, number: int, pipe: Connection) -> None:
-        _end_with_parent()
+        end_with_parent()
         # Ctrl-C goes to the whole group; the parent decides.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         for other in (signal.SIGTERM, signal.SIGHUP):
@@ -147,9 +146,3 @@ def _widen(pipe: Connection) -> None:
         except OSError:
             # Over what this user's pipes may hold together.
             return
-
-
-def _end_with_parent() -> None:
-    """Have the system kill this process when the one that forked it dies, whatever killed it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -91,9 +91,7 @@ class Counted:
             return int(false[k]) * num_genuine >= int(lost[k]) * num_impostor
 
         # FAR falls and 1 - TAR rises with the threshold, so that the last point is bisected.
-        k = bisect(
-            range(len(self.scores)), 0, key=lambda k: not reached(k, self.reaching, refused)
-        )
+        k = bisect(range(len(self.scores)), 0, key=lambda k: not reached(k, self.reaching, refused))
         k -= 1
         if k < 0:
             return float(refused[0]) / num_genuine, float(self.scores[0])
