@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -28,9 +29,10 @@ def command(file: Path, out: Path | None, jobs: int, as_json: bool) -> None:
 
     A study names a recipe, a DeepSpeed file, a packed set to test on, seeds, and axes of options,
     each of which changes fields of the recipe. There is a run for every combination and seed. The
-    tables give means and deviations over the seeds, and paired bootstrap intervals of the
-    differences from the baseline. The folder gets study.json, study.csv, study.html and the runs;
-    started again, a study does what is left.
+    tables give means and deviations over the seeds, and paired t intervals of the differences
+    from the baseline. The folder gets study.json, study.csv, study.html and the runs;
+    started again, a study does what is left,
+    and again what depends on anything that has changed.
 
     \b
     Examples:
@@ -39,7 +41,7 @@ def command(file: Path, out: Path | None, jobs: int, as_json: bool) -> None:
     """
     from sf2cli.study.run import print_study, run_study
 
-    study, results, folder = run_study(file, out, jobs)
+    study, results, folder = run_study(file, out, jobs, sys.argv[1:])
     if as_json:
         console.result_text((folder / "study.json").read_text(encoding="utf-8"))
     else:

@@ -7,25 +7,22 @@ order depends on no clock, and no lock is shared that a killed process could hol
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import multiprocessing as mp
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 from sf2cli.data.ring import Ring
 from sf2cli.errors import Sf2Error
+from sf2cli.processes import end_with_parent
 
 Result = TypeVar("Result")
 # The share of worker w of n: every n-th piece of the work, from piece w on. A piece may come in
 # parts; True says that another part of it follows.
 Share = Callable[[int, int], Iterator[tuple[bool, Result]]]
-
-_PR_SET_PDEATHSIG = 1
 
 
 def all_cores() -> int:
@@ -105,7 +102,7 @@ class Workers(Generic[Result]):
         return more, part
 
     def _main(self, number: int, ring: Ring) -> None:
-        _end_with_parent()
+        end_with_parent()
         # Ctrl-C goes to the whole group; the parent decides.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         for other in (signal.SIGTERM, signal.SIGHUP):
@@ -136,9 +133,3 @@ class _Failure:
         if self.message is None:
             return RuntimeError(f"in a working process:\n{self.rest}")
         return Sf2Error(self.message, self.rest)
-
-
-def _end_with_parent() -> None:
-    """Have the system kill this process when the one that forked it dies, whatever killed it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -8,6 +8,7 @@ accuracy depend on: between two genuine scores only the false accepts change.
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -83,15 +84,19 @@ class Counted:
         the highest genuine score at which FAR is not below 1 - TAR, or the lowest of all."""
         num_genuine, num_impostor = len(self.genuine), self.impostors
         refused = num_genuine - self.accepted
-        # Points at a genuine score, and just above it, where its pairs are refused as well.
-        at = self.reaching * num_genuine >= refused * num_impostor
         refused_above = np.append(refused[1:], num_genuine)
-        above = self.passing * num_genuine >= refused_above * num_impostor
-        if not at[0]:
+
+        def reached(k: int, false: Counts, lost: Counts) -> bool:
+            # In Python's integers: 40 million genuine times 5e11 impostors exceed 64 bits.
+            return int(false[k]) * num_genuine >= int(lost[k]) * num_impostor
+
+        # FAR falls and 1 - TAR rises with the threshold, so that the last point is bisected.
+        k = bisect(range(len(self.scores)), 0, key=lambda k: not reached(k, self.reaching, refused))
+        k -= 1
+        if k < 0:
             return float(refused[0]) / num_genuine, float(self.scores[0])
-        k = int(np.flatnonzero(at)[-1])
         threshold = float(self.scores[k])
-        if above[k]:
+        if reached(k, self.passing, refused_above):
             # Only impostors lie between here and the next genuine score: 1 - TAR stays.
             return float(refused_above[k]) / num_genuine, threshold
         far, frr = self.reaching[k] / num_impostor, refused[k] / num_genuine

@@ -6,6 +6,8 @@ What `sf2 embed` writes is read back: embeddings.npy with keys.txt beside it. An
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -88,7 +90,7 @@ def open_features(path: Path, said: InputOptions) -> FeatureFile:
         image_size=said.image_size or _SHOWN_SIZE,
         preprocessing=said.preprocessing(Preprocessing(colour="RGB")),
         mirrored=False,
-        sha256=file_sha256(file),
+        sha256=_sha256(file, keys),
     )
     return FeatureFile(card, rows, _places(file, rows, keys) if keys is not None else None)
 
@@ -108,6 +110,14 @@ def _read(file: Path) -> tuple[NDArray[np.floating], list[str] | None]:
         raise Sf2Error(f"features {file}: cannot be read ({reason})", _REMEDY) from None
     except (ValueError, EOFError, KeyError, BadZipFile) as failure:
         raise Sf2Error(f"features {file}: not numpy's format ({failure})", _REMEDY) from None
+
+
+def _sha256(file: Path, keys: list[str] | None) -> str:
+    """Of the rows and of what says which image each belongs to."""
+    if keys is None:
+        return file_sha256(file)
+    told = json.dumps([file_sha256(file), keys])
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def _read_keys(path: Path) -> list[str]:

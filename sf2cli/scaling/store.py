@@ -37,8 +37,8 @@ def write_whole(path: Path, text: str | bytes) -> None:
         ) from None
 
 
-def machine() -> dict[str, Any]:
-    """What measurements depend on beside their settings."""
+def processor() -> str:
+    """The name of this machine's processor."""
     model = platform.processor() or platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
@@ -47,13 +47,18 @@ def machine() -> dict[str, Any]:
                 break
     except OSError:
         pass
+    return model
+
+
+def machine() -> dict[str, Any]:
+    """What measurements depend on beside their settings."""
     versions = {}
     for package in ("torch", "sf2"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "unknown"
-    return {"processor": model, "host": platform.node(), **versions}
+    return {"processor": processor(), "host": platform.node(), **versions}
 
 
 class Store:

@@ -1,6 +1,6 @@
 """One run of a study, in a process of its own: train, measure, and write result.json.
 
-python -m sf2cli.study.one_run FOLDER     with FOLDER/task.json
+python -m sf2cli.study.one_run FOLDER     with its task.json, recipe.yaml and ds.json
 """
 
 from __future__ import annotations
@@ -14,31 +14,33 @@ from pathlib import Path
 from sf2cli import console
 from sf2cli.errors import Sf2Error
 from sf2cli.files import replace_file
-from sf2cli.study.measure import measure
-from sf2cli.training.start import train
+from sf2cli.processes import end_with_parent
 
 
 def main(folder: Path) -> None:
     """Do the task in `folder`."""
+    # Imported late: importing torch takes seconds in which the study may be killed.
+    from sf2cli.study.measure import measure
+    from sf2cli.training.start import train
+
     task = json.loads((folder / "task.json").read_text(encoding="utf-8"))
     began = time.perf_counter()
     run = folder / "run"
     summary = train(
-        Path(task["recipe"]),
-        Path(task["deepspeed"]),
+        folder / "recipe.yaml",
+        folder / "ds.json",
         nproc=None,
         hostfile=None,
         timeout_s=600.0,
         out=run,
         resume=(run / "metrics.jsonl").exists(),
         accept_changed_shards=False,
-        overrides=tuple(f"{field}={json.dumps(v)}" for field, v in task["settings"].items()),
+        overrides=(),
         argv=sys.argv[1:],
     )
     trained = time.perf_counter()
     result = {
-        "settings": task["settings"],
-        "test": task["test"],
+        "inputs": task["inputs"],
         "metrics": measure(run, Path(task["test"])),
         "summary": summary,
         "train_s": trained - began,
@@ -48,12 +50,13 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     try:
         main(Path(sys.argv[1]))
     except Sf2Error as failure:
         console.error(str(failure))
         sys.stderr.flush()
-        os._exit(1)
+        os._exit(failure.status)
     # DeepSpeed's threads may end the process with SIGABRT on the ordinary way out.
     sys.stdout.flush()
     os._exit(0)

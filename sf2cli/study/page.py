@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from sf2cli.evaluation.report.markup import grid, plot, text
+from sf2cli.evaluation.report.markup import grid, plot, terms, text
 from sf2cli.evaluation.report.page import frame
 from sf2cli.study.spec import Study
 from sf2cli.study.table import Table
@@ -23,22 +23,20 @@ _STROKES = ("-", "--", "-.", ":")
 _SMOOTHED = 25
 
 
-def page(folder: Path, study: Study, tables: list[Table]) -> str:
-    """The whole page; one file that opens without a network."""
+def page(folder: Path, study: Study, tables: list[Table], made: dict[str, str]) -> str:
+    """The whole page; one file that opens without a network. `made` says how it came about."""
     body = (
         f"<p>{len(study.seeds)} seeds a cell, tested on {text(study.test)}; recipe"
         f" {text(study.recipe)}.</p>"
     )
-    cells = {table.title: table for table in tables if table.entries}
-    for title, table in cells.items():
-        body += f"\n<h2>{text(title)}</h2>" + grid(
-            table.columns, [[cell.replace("\n", ", ") for cell in row] for row in table.rows]
-        )
+    for table in tables:
+        body += f"\n<h2>{text(table.title)}</h2>" + grid(table.columns, table.rows)
         body += "".join(f'<p class="soft">{text(note)}</p>' for note in table.notes)
         body += f'<div class="plots">{_metrics(table)}</div>'
     curves = _losses(folder, study)
     if curves:
         body += f'\n<h2>Training</h2><div class="plots">{curves}</div>'
+    body += f"\n<h2>How this page was made</h2>{terms(made.items())}"
     return frame("Study", study.name, body)
 
 

@@ -5,73 +5,92 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
 from sf2cli import console
 from sf2cli.errors import Sf2Error
 from sf2cli.files import replace_file
-from sf2cli.study.spec import Cell, Study, load_study
+from sf2cli.recipe import dump_recipe
+from sf2cli.study.jobs import Job, changes, is_done, plan, result
+from sf2cli.study.spec import Study, load_study
 from sf2cli.study.table import Results, tables
 from sf2cli.study.write import write_report
+from sf2cli.training.lock import locked
 
-RESULT = "result.json"
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """One run: a cell with one seed, and its folder."""
-
-    cell: Cell
-    seed: int
-    folder: Path
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Everything that the result depends on and the study file says."""
-        return {**self.cell.changes, "seed": self.seed}
+_POLL_S = 0.1
+# For runs to save a checkpoint when the study is stopped.
+_GRACE_S = 20.0
 
 
-def run_study(path: Path, out: Path | None, jobs: int) -> tuple[Study, Results, Path]:
+class StudyStoppedError(Sf2Error):
+    """A study that was told to stop and did; exit status 128 + signal, as a shell has it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(
+            f"stopped by {signal.Signals(number).name}; the runs that are done are kept",
+            "Go on with the same command.",
+        )
+        self.status = 128 + number
+
+
+def run_study(
+    path: Path, out: Path | None, jobs: int, argv: Sequence[str]
+) -> tuple[Study, Results, Path]:
     """Do what is left of a study and write its report after every run.
 
     Args:
         path: the study file.
         out: its folder; default studies/NAME.
         jobs: runs at a time, each on one thread.
+        argv: the command line, for the report.
 
     Returns:
         The study, the metrics of every run and the folder.
 
     Raises:
-        Sf2Error: what the user must mend; runs that failed are named when all others are done.
+        Sf2Error: what the user must mend, all that can be known before the first run then; runs
+            that failed are named when all others are done.
+        StudyStoppedError: Ctrl-C or SIGTERM; no run is left behind.
     """
     study = load_study(path)
     folder = out or Path("studies") / study.name
-    todo = [job for job in _jobs(study, folder) if _result(job, study) is None]
+    planned = plan(study, folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder, "study"):
+            return study, _do(study, planned, folder, jobs, argv), folder
+    except OSError as failure:
+        raise Sf2Error(
+            f"--out {folder}: cannot be written ({failure.strerror})", "Name another folder."
+        ) from None
+
+
+def _do(
+    study: Study, planned: Sequence[Job], folder: Path, jobs: int, argv: Sequence[str]
+) -> Results:
+    todo = [job for job in planned if not is_done(job)]
     failed: dict[Job, str] = {}
+    for sentence in changes(todo):
+        console.info(sentence)
+    if todo and len(todo) < len(planned):
+        done = len(planned) - len(todo)
+        console.info(f"{done} {'run is' if done == 1 else 'runs are'} there already")
     if todo:
-        done = len(study.cells()) * len(study.seeds) - len(todo)
-        if done:
-            console.info(f"{done} runs are there already")
-        with (
-            console.progress(f"study {study.name}", len(todo), "runs") as line,
-            ThreadPoolExecutor(jobs) as pool,
-        ):
-            running = {pool.submit(_run, job, study): job for job in todo}
-            for future in as_completed(running):
-                job = running[future]
-                if (failure := future.result()) is not None:
+        with console.progress(f"study {study.name}", len(todo), "runs") as line:
+            for job, failure in _each(todo, study, jobs):
+                if failure is not None:
                     failed[job] = failure
                 line.advance(last=job.cell.name)
-                write_report(folder, study, _results(study, folder))
-    results = _results(study, folder)
-    write_report(folder, study, results)
+                write_report(folder, study, _results(planned), _named(failed), argv)
+    results = _results(planned)
+    write_report(folder, study, results, _named(failed), argv)
     if failed:
         job = next(job for job in todo if job in failed)
         raise Sf2Error(
@@ -79,60 +98,103 @@ def run_study(path: Path, out: Path | None, jobs: int) -> tuple[Study, Results, 
             f" {job.seed}: {failed[job]}",
             f"Mend it and start the study again: the others in {folder} are kept.",
         )
-    return study, results, folder
+    return results
 
 
-def _jobs(study: Study, folder: Path) -> Iterable[Job]:
-    # Seeds first: a study that is cut short has all cells of some seeds.
-    for seed in study.seeds:
-        for cell in study.cells():
-            yield Job(cell, seed, folder.joinpath("runs", *cell.options.values(), f"seed-{seed}"))
+def _each(todo: Sequence[Job], study: Study, jobs: int) -> Iterator[tuple[Job, str | None]]:
+    """Do `jobs` at a time; each as it ends, with what went wrong in a line, or None."""
+    waiting, running = list(todo), dict[Job, subprocess.Popen[bytes]]()
+    with _stoppable():
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    job = waiting.pop(0)
+                    running[job] = _start(job, study)
+                for job, process in list(running.items()):
+                    if process.poll() is not None:
+                        del running[job]
+                        yield job, _failure(job, process.returncode)
+                time.sleep(_POLL_S)
+        finally:
+            _end(list(running.values()))
 
 
-def _run(job: Job, study: Study) -> str | None:
-    """Train and measure in a process of its own; what went wrong, in a line, or None."""
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Signals that stop the study raise StudyStoppedError for the length of the block."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise StudyStoppedError(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, stop) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _start(job: Job, study: Study) -> subprocess.Popen[bytes]:
+    """Train and measure in a process of its own."""
     job.folder.mkdir(parents=True, exist_ok=True)
-    task = {
-        "recipe": str(study.recipe),
-        "deepspeed": str(study.deepspeed),
-        "test": str(study.test),
-        "settings": job.settings,
-    }
-    wanted, given = json.dumps(task, indent=1), job.folder / "task.json"
+    given = job.folder / "task.json"
+    wanted = json.dumps({"test": str(study.test), "inputs": job.inputs}, indent=1)
     if not given.exists() or given.read_text(encoding="utf-8") != wanted:
         # What another task has trained there is no start for this one.
         shutil.rmtree(job.folder / "run", ignore_errors=True)
+    replace_file(job.folder / "recipe.yaml", dump_recipe(job.recipe))
+    replace_file(job.folder / "ds.json", json.dumps(job.inputs["deepspeed"], indent=2))
     replace_file(given, wanted)
     # One thread each: runs side by side use the cores better than threads of one small net.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "sf2cli.study.one_run", str(job.folder)]
-    with (job.folder / "log.txt").open("w", encoding="utf-8") as log:
-        status = subprocess.run(command, env=environment, stdout=log, stderr=log).returncode
-    if status:
-        lines = (job.folder / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
-        said = [line for line in lines if line.startswith("error:")] or lines[-1:] or ["nothing"]
-        return f"exit status {status}: {said[0]} (see {job.folder / 'log.txt'})"
-    return None
+    with (job.folder / "log.txt").open("wb") as log:
+        # A session of its own: Ctrl-C reaches the study alone, which ends its runs in order.
+        return subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
 
 
-def _result(job: Job, study: Study) -> dict[str, float] | None:
-    """The metrics of a run that is done with these very settings, or None."""
-    try:
-        found = json.loads((job.folder / RESULT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+def _failure(job: Job, status: int) -> str | None:
+    if not status:
         return None
-    same = found.get("settings") == json.loads(json.dumps(job.settings))
-    metrics: dict[str, float] = found.get("metrics")
-    return metrics if same and found.get("test") == str(study.test) else None
+    log = job.folder / "log.txt"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    said = [line for line in lines if line.startswith("error:")] or lines[-1:] or ["nothing"]
+    return f"exit status {status}: {said[0]} (see {log})"
 
 
-def _results(study: Study, folder: Path) -> Results:
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ask runs to save and end; after _GRACE_S seconds, or a second Ctrl-C, make them."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + _GRACE_S
+    try:
+        for process in processes:
+            process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def _results(planned: Sequence[Job]) -> Results:
     results: Results = {}
-    for job in _jobs(study, folder):
-        metrics = _result(job, study)
-        if metrics is not None:
-            results.setdefault(job.cell.name, {})[job.seed] = metrics
+    for job in planned:
+        found = result(job)
+        if found is not None and found.get("inputs") == job.inputs:
+            results.setdefault(job.cell.name, {})[job.seed] = found["metrics"]
     return results
+
+
+def _named(failed: dict[Job, str]) -> dict[str, dict[int, str]]:
+    named: dict[str, dict[int, str]] = {}
+    for job, failure in failed.items():
+        named.setdefault(job.cell.name, {})[job.seed] = failure
+    return named
 
 
 def print_study(study: Study, results: Results) -> None:

@@ -5,30 +5,42 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from sf2cli.errors import Sf2Error
+from sf2cli.evaluation.report.document import made_by
 from sf2cli.files import replace_file
+from sf2cli.scaling.store import processor
 from sf2cli.study.page import page
 from sf2cli.study.spec import Study
 from sf2cli.study.table import Results, Table, tables
 
 
-def write_report(folder: Path, study: Study, results: Results) -> None:
-    """Write what is known so far of a study into its folder.
+def write_report(
+    folder: Path,
+    study: Study,
+    results: Results,
+    failed: Mapping[str, Mapping[int, str]],
+    argv: Sequence[str],
+) -> None:
+    """Write what is known so far of a study into its folder; `failed` says why runs did, by cell
+    and seed, and `argv` is the command line after `sf2`.
 
     Raises:
         Sf2Error: the disk is full or may not be written to.
     """
-    found = tables(study, results)
+    found = tables(study, results, failed)
+    made = _made_by(study, argv)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        replace_file(folder / "study.json", json.dumps(_document(study, found), indent=1))
+        replace_file(folder / "study.json", json.dumps(_document(study, found, made), indent=1))
         replace_file(folder / "study.csv", _csv(study, results))
-        replace_file(folder / "study.html", page(folder, study, found))
+        replace_file(folder / "study.html", page(folder, study, found, made))
     except OSError as failure:
         raise Sf2Error(
             f"--out {folder}: cannot be written ({failure.strerror})",
@@ -36,10 +48,16 @@ def write_report(folder: Path, study: Study, results: Results) -> None:
         ) from None
 
 
-def _document(study: Study, found: list[Table]) -> dict[str, Any]:
+def _made_by(study: Study, argv: Sequence[str]) -> dict[str, str]:
+    machine = f"{processor()}, {os.cpu_count()} cores"
+    seeds = ", ".join(map(str, study.seeds))
+    return {**made_by(argv), "deepspeed": version("deepspeed"), "machine": machine, "seeds": seeds}
+
+
+def _document(study: Study, found: list[Table], made: dict[str, str]) -> dict[str, Any]:
     return {
         "study": study.model_dump(mode="json"),
-        "made_by": {package: version(package) for package in ("sf2", "torch", "deepspeed")},
+        "made_by": made,
         "tables": [
             {"title": table.title, "rows": [asdict(entry) for entry in table.entries]}
             for table in found

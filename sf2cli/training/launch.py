@@ -6,7 +6,6 @@ them is the first to fail.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
@@ -22,7 +21,6 @@ from sf2cli import console
 GRACE_S = 5.0
 # The exit status of a rank that ended because another one did.
 LOST_RANK = 3
-_PR_SET_PDEATHSIG = 1
 _POLL_S = 0.1
 # Long enough for ranks that fail for the same reason to end by themselves.
 _SETTLE_S = 1.0
@@ -61,12 +59,6 @@ def launch_ranks(nproc: int, arguments: Sequence[str]) -> int:
                 console.error("stopped before the first step")
             return 128 + told[0]
         return _account(failed, ranks, logs)
-
-
-def end_with_parent() -> None:
-    """Have the system kill this rank when the process that launched it dies, whatever killed it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _exit_on_signal(number: int, _: object) -> None:

@@ -15,8 +15,9 @@ _LOCK = ".lock"
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder, which exists, for the length of the block; the system lets go at a kill.
+def locked(folder: Path, kind: str = "run") -> Iterator[None]:
+    """Hold the folder of a `kind`, which exists, for the length of the block; the system
+    lets go at a kill.
 
     The lock is this process's alone: data-loading processes that outlive a killed run for a
     moment do not hold it.
@@ -31,12 +32,12 @@ def locked(folder: Path) -> Iterator[None]:
     except (BlockingIOError, PermissionError):
         os.close(descriptor)
         raise Sf2Error(
-            f"run folder {folder}: another run is writing to it",
+            f"{kind} folder {folder}: another {kind} is writing to it",
             "Wait for it or stop it, or choose another folder with --out.",
         ) from None
     except OSError as failure:
-        # Some network file systems know no locks; a run there goes on without.
-        console.warn(f"run folder {folder}: cannot be locked ({failure.strerror})")
+        # Some network file systems know no locks; what is done there goes on without.
+        console.warn(f"{kind} folder {folder}: cannot be locked ({failure.strerror})")
     try:
         yield
     finally:

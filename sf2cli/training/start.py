@@ -13,10 +13,11 @@ from sf2cli.data.packed import PackedSet
 from sf2cli.data.training_set import open_training_set
 from sf2cli.errors import Sf2Error
 from sf2cli.head_recipe import SoftmaxRecipe
+from sf2cli.processes import end_with_parent
 from sf2cli.recipe import Recipe, load_recipe
 from sf2cli.training.ds_config import fill_ds_config, load_ds_config
 from sf2cli.training.hosts import launch_on_hosts, read_hostfile
-from sf2cli.training.launch import LOST_RANK, end_with_parent, launch_ranks
+from sf2cli.training.launch import LOST_RANK, launch_ranks
 from sf2cli.training.place import Place, read_place
 from sf2cli.training.recipe_changes import recipe_changes
 
@@ -57,9 +58,7 @@ def train(
         )
     slots = sum(read_hostfile(hostfile).values()) if hostfile else None
     world_size = slots or nproc or (place.world_size if place else 1)
-    filled = fill_ds_config(ds_config, recipe, world_size, ds_path)
-    _check_sampling(recipe, filled)
-    packed = _open_set(recipe)
+    filled, packed = check_inputs(recipe, ds_config, ds_path, world_size)
     folder = out or Path("runs") / recipe.name
     if not launched or (place and place.rank == 0):
         _check_folder(folder, resume)
@@ -106,6 +105,19 @@ def train(
     finally:
         leave_world()
     return summary if world.rank == 0 else None
+
+
+def check_inputs(
+    recipe: Recipe, ds_config: dict[str, Any], ds_path: Path, world_size: int
+) -> tuple[dict[str, Any], PackedSet]:
+    """The DeepSpeed configuration filled in for so many ranks, and the training set.
+
+    Raises:
+        Sf2Error: what does not fit together, or cannot be read.
+    """
+    filled = fill_ds_config(ds_config, recipe, world_size, ds_path)
+    _check_sampling(recipe, filled)
+    return filled, _open_set(recipe)
 
 
 def _lost(place: Place | None, failure: RuntimeError) -> Sf2Error:

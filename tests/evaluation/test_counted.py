@@ -75,3 +75,20 @@ def test_more_genuine_pairs_than_can_be_kept_are_refused(monkeypatch):
     monkeypatch.setattr(counted, "MAX_GENUINE", 2)
     with pytest.raises(Sf2Error, match="3 genuine pairs, of which 2 can be kept"):
         count_all_pairs(np.eye(4, dtype=np.float32), np.array([0, 0, 0, 1]), "test")
+
+
+@pytest.mark.parametrize(("passing", "rate"), [(3, 0.5), (2, 4 / 9)])
+def test_eer_of_counts_whose_product_exceeds_64_bits(passing, rate):
+    genuine = np.repeat(np.float32([0.2, 0.8]), 20_000_000)
+    impostors = 5 * 10**11
+    found = counted.Counted(
+        genuine,
+        np.float32([0.2, 0.8]),
+        np.array([4 * 10**11, 10**11]),
+        np.array([passing * 10**11, 0]),
+        impostors,
+        np.float32([]),
+        np.array([], np.int64),
+    )
+    # FAR and 1 - TAR go (.8, 0), (passing / 5, .5), (.2, .5), (0, 1).
+    assert found.eer() == (pytest.approx(rate), pytest.approx(0.2))

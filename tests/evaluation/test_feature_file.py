@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sf2cli.errors import Sf2Error
+from sf2cli.evaluation.cache import Cache, embed_once
 from sf2cli.evaluation.input_options import InputOptions
 from sf2cli.evaluation.open_embedder import open_embedder
 
@@ -94,3 +95,15 @@ def test_damaged_rows_and_keys(tmp_path: Path) -> None:
                 open_embedder(tmp_path / f"bad{suffix}")
     with pytest.raises(Sf2Error, match="cannot be read"):
         open_embedder(tmp_path / "none.npy")
+
+
+def test_the_cache_knows_the_keys_and_their_order(tmp_path: Path) -> None:
+    names = ["a", "b", "c", "d"]
+    np.save(tmp_path / "f.npy", ROWS)
+    found = []
+    for keys in (names, names[::-1]):
+        (tmp_path / "keys.txt").write_text("\n".join(keys))
+        embedder = open_embedder(tmp_path / "f.npy", InputOptions(keys=tmp_path / "keys.txt"))
+        found.append(embed_once(embedder, Named(*names), "data", "test", Cache(tmp_path / "cache")))
+    assert np.array_equal(found[0], ROWS)
+    assert np.array_equal(found[1], ROWS[::-1])

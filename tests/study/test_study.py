@@ -2,12 +2,17 @@
 
 import csv
 import json
+import os
+import shutil
+import signal
+import time
 
+import psutil
 import pytest
 import yaml
 
 from sf2cli.study.spec import load_study
-from tests.command import sf2
+from tests.command import running, sf2
 from tests.pictures import noise, stored, write_set
 from tests.training.small import CONFIGS, write_place
 
@@ -81,14 +86,87 @@ def test_what_is_done_is_not_done_again_and_what_is_changed_is(place, done):
     assert json.loads(more.out)["study"]["name"] == "small"
 
 
+def test_what_the_recipe_or_a_set_changes_is_done_again(place, done, tmp_path):
+    one = {**STUDY, "seeds": [1], "axes": {"loss": {"cosface": STUDY["axes"]["loss"]["cosface"]}}}
+    (place / "one.yaml").write_text(yaml.safe_dump(one, sort_keys=False))
+    shutil.copytree(place / "studies/small/runs/cosface/seed-1", tmp_path / "runs/cosface/seed-1")
+    recipe, manifest = place / "recipe.yaml", place / "unseen" / "manifest.json"
+    before = {path: path.read_text() for path in (recipe, manifest)}
+    try:
+        recipe.write_text(before[recipe].replace("steps: 4", "steps: 3"))
+        manifest.write_text(before[manifest] + "\n")
+        found = sf2("study", "one.yaml", "--out", tmp_path, cwd=place)
+    finally:
+        for path, content in before.items():
+            path.write_text(content)
+    assert found.code == 0, found.err
+    assert "1 of the runs again, for this has changed: schedule.steps of the recipe" in found.err
+    assert "the test set" in found.err
+    assert len((tmp_path / "runs/cosface/seed-1/run/metrics.jsonl").read_text().splitlines()) >= 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"test": "nowhere"}, "test nowhere"),
+        ({"axes": {"loss": {"cosface": {}, "b": {"head.r": -1}}}}, "b: recipe recipe.yaml"),
+        ({"axes": {"loss": {"cosface": {}, "b": {"data.shards": "no"}}}}, "error: b: "),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_first_run(place, tmp_path, changes, message):
+    (place / "early.yaml").write_text(yaml.safe_dump({**STUDY, **changes}, sort_keys=False))
+    found = sf2("study", "early.yaml", "--out", tmp_path / "out", cwd=place)
+    assert (found.code, message in found.err) == (1, True), found.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_run_that_fails_is_named_and_the_others_are_kept(place, done):
-    axes = {"loss": {**STUDY["axes"]["loss"], "wrong": {"head.r": -1}}}
+    axes = {"loss": {**STUDY["axes"]["loss"], "wrong": {"optimizer.lr": 1e30}}}
     (place / "wrong.yaml").write_text(yaml.safe_dump({**STUDY, "axes": axes}, sort_keys=False))
-    found = sf2("study", "wrong.yaml", cwd=place)
+    found = sf2("study", "wrong.yaml", "--jobs", "2", cwd=place)
     assert found.code == 1
-    assert "2 of 2 runs failed; the first: wrong, seed 1: exit status 1: error: recipe" in found.err
-    assert "head.r" in found.err
-    assert len(list((place / "studies/small/runs").rglob("result.json"))) == 4
+    assert "2 of 2 runs failed; the first: wrong, seed 1: exit status 1: error:" in found.err
+    folder = place / "studies/small"
+    assert len(list((folder / "runs").rglob("result.json"))) == 4
+    page = (folder / "study.html").read_text()
+    assert "wrong, seed 1 failed: exit status 1" in page
+    assert "0 of 2" in page
+    assert "2 seeds are few" in page
+    for told in ("sf2 study wrong.yaml", "deepspeed", "cores", "±"):
+        assert told in page
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_run_outlives_its_study_and_only_one_study_writes(place, tmp_path, number):
+    (place / "long.yaml").write_text(
+        yaml.safe_dump(
+            {**STUDY, "axes": {"loss": {"cosface": {"schedule.steps": 10**6}}}}, sort_keys=False
+        )
+    )
+    command = ("study", "long.yaml", "--jobs", "2", "--out", tmp_path)
+    with running([{}], *command, cwd=place) as study:
+        logs = [tmp_path / f"runs/cosface/seed-{seed}/run/metrics.jsonl" for seed in (1, 2)]
+        wait_for(lambda: all(log.exists() for log in logs))
+        children = psutil.Process(study.processes[0].pid).children()
+        assert len(children) == 2
+        if number == signal.SIGTERM:
+            second = sf2(*command, cwd=place)
+            assert second.code == 1
+            assert f"study folder {tmp_path}: another study is writing to it" in second.err
+        os.kill(study.processes[0].pid, number)
+        if number != signal.SIGKILL:
+            ended = study.end()[0]
+            assert ended.code == 128 + number
+            assert "Go on with the same command" in ended.err
+        gone = lambda child: not child.is_running() or child.status() == "zombie"  # noqa: E731
+        wait_for(lambda: all(map(gone, children)))
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("path", [p for p in STUDIES if p.name != "glyphs.yaml"], ids=str)

@@ -12,7 +12,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1
 th, td { padding: .3rem .5rem; text-align: right; overflow-wrap: normal; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th { font-weight: 600; vertical-align: bottom; }
-td { border-top: 1px solid var(--line); white-space: nowrap; }
+td { border-top: 1px solid var(--line); white-space: pre; }
 tbody th { padding-top: 1rem; overflow-wrap: anywhere; }
 /* A shadow at the edge beyond which a table goes on. */
 .wide { overflow-x: auto; background:
@@ -40,6 +40,7 @@ dt { font-weight: 600; max-width: 12rem; }
 dd { margin: 0; }
 @media (max-width: 30rem) {
   th, td { padding: .3rem .25rem; }
+  td:first-child { white-space: normal; min-width: 6rem; }
   table { font-size: .9rem; }
   dl { display: block; }
   dt { margin-top: .6rem; }
