@@ -77,7 +77,7 @@ def _take_steps():
         recipe = load_recipe(path, (*SHORT, *(() if path.stem in WHOLE else SLIM)))
         config = fill_ds_config(load_ds_config(ds_file(path)), recipe, 1, None)
         world = World(0, 1, torch.device("cpu"))
-        engine = TrainingEngine(recipe, new_backbone(recipe), config, world, IDENTITIES)
+        engine = TrainingEngine(recipe, new_backbone(recipe), config, world, IDENTITIES, STEPS)
         images = torch.randint(0, 256, (BATCH, 3, 112, 112), dtype=torch.uint8)
         losses[path.stem] = []
         for step in range(STEPS):

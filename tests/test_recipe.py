@@ -48,7 +48,7 @@ def test_a_run_that_starts_from_another_has_the_curriculum_that_is_asked_for(tmp
 
 def test_a_curriculum_below_variant_ms_factor_is_named(tmp_path):
     head = "head={variant: M, m: 1.7, curriculum: {m: 0.5}}"
-    with pytest.raises(Sf2Error, match=r"curriculum\.m is 0\.5; variant M takes a factor of 1"):
+    with pytest.raises(Sf2Error, match=r"curriculum\.m is 0\.5; variant M takes a factor >= 1"):
         load_recipe(write(tmp_path, MINIMAL), (head,))
 
 

@@ -279,3 +279,12 @@ def _read_card(path: Path) -> ModelCard:
         raise Sf2Error(f"{path}: {where}: {first['msg']}", _REMEDY) from None
     except (UnicodeDecodeError, json.JSONDecodeError) as failure:
         raise Sf2Error(f"{path}: not JSON ({failure})", _REMEDY) from None
+
+
+def trained_mirrored(training: Mapping[str, Any]) -> bool:
+    """Whether a model, by what its card says of its training, embeds f(x) + f(x mirrored).
+
+    One that never saw mirrored images embeds f(x): a mirrored character is another one, or none.
+    """
+    flipped: bool = training.get("recipe", {}).get("data", {}).get("flip", True)
+    return flipped

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from sf2cli import console
 from sf2cli.backbones.published import load_published
-from sf2cli.backbones.saved import CARD_NAME, Preprocessing, load_model
+from sf2cli.backbones.saved import CARD_NAME, Preprocessing, load_model, trained_mirrored
 from sf2cli.errors import Sf2Error
 from sf2cli.evaluation.embed import NetworkEmbedder, torch_network
 from sf2cli.evaluation.embedder import Embedder, EmbedderCard
@@ -72,20 +71,12 @@ def _open_sf2(path: Path, said: InputOptions, device: str) -> Embedder:
         embedding_size=made.backbone.embedding_size,
         image_size=made.backbone.image_size,
         preprocessing=_preprocessing(path, said, made.preprocessing),
-        mirrored=_mirrored(said, made.training),
+        mirrored=trained_mirrored(made.training) if said.mirrored is None else said.mirrored,
         sha256=made.weights_sha256,
         head=made.head,
         training=made.training,
     )
     return NetworkEmbedder(card, torch_network(module, card), device)
-
-
-def _mirrored(said: InputOptions, training: dict[str, Any]) -> bool:
-    """As said, or else as in training: a mirrored character is another one, or none."""
-    if said.mirrored is not None:
-        return said.mirrored
-    flipped: bool = training.get("recipe", {}).get("data", {}).get("flip", True)
-    return flipped
 
 
 def _open_published(path: Path, said: InputOptions, device: str) -> Embedder:

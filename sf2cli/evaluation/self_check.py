@@ -7,7 +7,6 @@ images, it was trained on; a run whose model is older than its training.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,16 +52,12 @@ def self_check(embedder: Embedder, protocols: Sequence[PairSet | Task]) -> list[
 def run_warnings(card: EmbedderCard) -> list[str]:
     """Whether a run's training has gone on since its model was written."""
     steps = card.training.get("steps")
-    try:
-        latest = (card.place / "checkpoints" / "latest").read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return []
-    number = re.search(r"\d+", latest)
-    if steps is None or number is None or int(number[0]) <= steps:
+    saved = sorted((card.place / "checkpoints").glob("step-" + "[0-9]" * 8))
+    if steps is None or not saved or int(saved[-1].name.removeprefix("step-")) <= steps:
         return []
     return [
-        f"The model is of step {steps:,}, but the run has gone on to {latest}: finish it with"
-        " `sf2 train --resume`, or this is not its result."
+        f"The model is of step {steps:,}, but the run has gone on to {saved[-1].name}: finish it"
+        " with `sf2 train --resume`, or this is not its result."
     ]
 
 

@@ -13,12 +13,12 @@ from safetensors.torch import save
 from torch import nn
 
 from sf2cli.backbones.published import load_published
-from sf2cli.backbones.saved import BackboneCard, Preprocessing, load_model
+from sf2cli.backbones.saved import BackboneCard, Preprocessing, load_model, trained_mirrored
 from sf2cli.evaluation.calibration import readings
 from sf2cli.evaluation.report.document import made_by
 from sf2cli.evaluation.report.write import check_folder, write_files
 from sf2cli.export.onnx_file import INPUT, OUTPUT, to_onnx
-from sf2cli.export.snippet import snippet
+from sf2cli.export.snippet import EMBEDDINGS, snippet
 
 ONNX_NAME, WEIGHTS_NAME = "model.onnx", "model.safetensors"
 ABOUT_NAME, CARD_NAME, SNIPPET_NAME = "export.json", "README.md", "embed.py"
@@ -75,7 +75,12 @@ def run_export(model: Path, out: Path | None, *, overwrite: bool, argv: Sequence
         ONNX_NAME: graph,
         WEIGHTS_NAME: save(state, metadata={"network": found.backbone.name, "format": "pt"}),
         ABOUT_NAME: json.dumps(about, indent=2, ensure_ascii=False) + "\n",
-        SNIPPET_NAME: snippet(size, found.preprocessing, trained[0] if trained else None),
+        SNIPPET_NAME: snippet(
+            size,
+            found.preprocessing,
+            trained[0] if trained else None,
+            mirrored=trained_mirrored(found.training),
+        ),
     }
     files[CARD_NAME] = _card(model, found, difference, files)
     write_files(folder, files)
@@ -119,7 +124,7 @@ A face-recognition model: {found.backbone.name}, {found.backbone.embedding_size}
 
 - Input: {size} x {size} {colour}, a pixel p as (p - {made.mean:g}) / {made.scale:g}; cropped and
   aligned as the training images were ({_alignment(found)}).
-- Embedding: f(x) + f(x mirrored left to right). Compare embeddings by their cosine.
+- Embedding: {EMBEDDINGS[trained_mirrored(found.training)]}. Compare embeddings by their cosine.
 {_trained(found)}
 | file | what it is | sha256 |
 |---|---|---|

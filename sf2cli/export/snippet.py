@@ -25,12 +25,12 @@ session = onnxruntime.InferenceSession(
 
 
 def embed(path):
-    """The embedding of an image file, of unit length: f(x) + f(x mirrored left to right)."""
+    """The embedding of an image file, of unit length: {embedding}."""
     image = Image.open(path).convert(MODE).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
     pixels = np.asarray(image, np.float32).reshape(SIZE, SIZE, -1){order}
     x = ((pixels - MEAN) / SCALE).transpose(2, 0, 1)
-    both = np.ascontiguousarray(np.stack([x, x[:, :, ::-1]]))
-    features = session.run(None, {{"images": both}})[0].sum(axis=0)
+    views = np.ascontiguousarray(np.stack([{views}]))
+    features = session.run(None, {{"images": views}})[0].sum(axis=0)
     return features / np.linalg.norm(features)
 '''
 
@@ -45,24 +45,34 @@ def same_probability(similarity):
 _END = """
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     similarity = float(embed(sys.argv[1]) @ embed(sys.argv[2]))
     print(f"similarity {similarity:.4f}")
 """
 
 
-def snippet(image_size: int, preprocessing: Preprocessing, reading: Reading | None) -> str:
+EMBEDDINGS = {True: "f(x) + f(x mirrored left to right)", False: "f(x)"}
+
+
+def snippet(
+    image_size: int, preprocessing: Preprocessing, reading: Reading | None, *, mirrored: bool
+) -> str:
     """The text of embed.py.
 
     Args:
         image_size: of the model's input.
         preprocessing: of the model.
         reading: the trained one; None for a model without a probability.
+        mirrored: whether an embedding adds that of the mirrored image.
     """
     start = _START.format(
         size=image_size,
         mode="L" if preprocessing.colour == "L" else "RGB",
         mean=preprocessing.mean,
         scale=preprocessing.scale,
+        embedding=EMBEDDINGS[mirrored],
+        views="x, x[:, :, ::-1]" if mirrored else "x",
         order="[:, :, ::-1]" if preprocessing.colour == "BGR" else "",
     )
     if reading is None:

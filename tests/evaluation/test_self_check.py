@@ -20,6 +20,7 @@ from sf2cli.evaluation.embedder import Embedder, EmbedderCard
 from sf2cli.evaluation.open_embedder import open_embedder
 from sf2cli.evaluation.open_set import open_identification
 from sf2cli.evaluation.self_check import self_check
+from sf2cli.training.checkpoint_folder import checkpoint_path
 from tests.evaluation.small import write_photos, write_set
 
 EDGE = 16
@@ -91,9 +92,8 @@ def test_another_alignment(tmp_path: Path, photos: Path) -> None:
 
 def test_a_run_that_has_gone_on(tmp_path: Path) -> None:
     trained(tmp_path / "run" / "model", steps=200)
-    (tmp_path / "run" / "checkpoints").mkdir()
     for step, told in ((200, 0), (300, 1)):
-        (tmp_path / "run" / "checkpoints" / "latest").write_text(f"step-{step:08d}\n")
+        checkpoint_path(tmp_path / "run" / "checkpoints", step).mkdir(parents=True)
         assert len(self_check(open_embedder(tmp_path / "run"), [])) == told
 
 

@@ -10,7 +10,8 @@ from sf2cli.heads.info import head_info
 from sf2cli.heads.sharded_softmax import ShardedSoftmaxHead
 from sf2cli.heads.softmax import MarginSoftmax, oracle_softmax_loss
 from sf2cli.heads.softmax_optimizer import SoftmaxSGD
-from sf2cli.heads.state import load_head, save_head
+from sf2cli.heads.state import load_head
+from tests.heads.saving import save_head
 from tests.spawn import run_ranks
 
 KINDS = {
