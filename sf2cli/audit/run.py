@@ -17,7 +17,7 @@ from sf2cli.audit.scan import scan
 from sf2cli.data.edits import drop_text, merge_text
 from sf2cli.data.packed import PackedSet
 from sf2cli.errors import Sf2Error
-from sf2cli.files import replace_file
+from sf2cli.evaluation.report.write import check_folder, write_files
 
 JSON_NAME, PAGE_NAME, DROP_NAME, MERGE_NAME = "audit.json", "audit.html", "drop.txt", "merge.txt"
 
@@ -39,6 +39,7 @@ def audit(
     model: Path | None,
     against: Path | None,
     one_person_from: float | None,
+    overwrite: bool,
 ) -> Outcome:
     """Look through a packed set, and write audit.json, audit.html, drop.txt and merge.txt.
 
@@ -49,6 +50,7 @@ def audit(
         model: a model or run folder that judges looks; None leaves that out.
         against: a packed set to compare with; None leaves that out.
         one_person_from: the cosine of two identities' means; None asks the set itself.
+        overwrite: whether an earlier audit there may be replaced.
 
     Raises:
         Sf2Error: no set, no model, or no place to write.
@@ -56,10 +58,7 @@ def audit(
     packed = PackedSet.open(folder)
     out = out or _beside(folder)
     other = PackedSet.open(against) if against else None
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as failure:
-        raise _unwritable(out, failure) from None
+    check_folder(out, (JSON_NAME, PAGE_NAME, DROP_NAME, MERGE_NAME), overwrite=overwrite)
     seen = scan(packed)
     owners, groups = packed.labels, list[list[int]]()
     by_looks: list[Finding] = []
@@ -136,17 +135,6 @@ def _write(
         DROP_NAME: drop_text({one.title: one.drop for one in findings}),
         MERGE_NAME: merge_text([[names[label] for label in group] for group in groups]),
     }
-    try:
-        for name, text in files.items():
-            replace_file(out / name, text)
-    except OSError as failure:
-        raise _unwritable(out, failure) from None
+    write_files(out, files)
     rows = [(one.title, len(one.entries), len(one.drop)) for one in findings]
     return Outcome(document, rows, out / PAGE_NAME)
-
-
-def _unwritable(out: Path, failure: OSError) -> Sf2Error:
-    return Sf2Error(
-        f"--out {out}: cannot be written ({failure.strerror})",
-        "Free disk space, or name a folder you may write to.",
-    )

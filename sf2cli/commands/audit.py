@@ -40,6 +40,7 @@ _PATH = click.Path(path_type=Path)
     "  [default: what three in four identities have between the halves of their own images]",
 )
 @click.option("--out", type=_PATH, help="Report folder.  [default: PACKED-audit beside it]")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier audit in the report folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print audit.json instead of the table.")
 def command(
     packed: Path,
@@ -48,6 +49,7 @@ def command(
     min_images: int,
     one_person_from: float | None,
     out: Path | None,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Look through the packed set PACKED for what a training set should not have.
@@ -75,6 +77,7 @@ def command(
         model=model,
         against=against,
         one_person_from=one_person_from,
+        overwrite=overwrite,
     )
     if as_json:
         console.result_json(outcome.document)

@@ -7,12 +7,14 @@ Lines that start with `# ` say why.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sf2cli.errors import Sf2Error
 
 _COMMENT = "# "
+_DIVIDES = re.compile(r"[\t\r\n]")
 
 
 def drop_text(reasons: Mapping[str, Sequence[str]]) -> str:
@@ -27,9 +29,14 @@ def drop_text(reasons: Mapping[str, Sequence[str]]) -> str:
 
 
 def merge_text(groups: Sequence[Sequence[str]]) -> str:
-    """merge.txt, a line for each group of names."""
+    """merge.txt, a line for each group of names; one that no line can hold is told in a comment."""
     lines = [f"{_COMMENT}The names of one person a line, between tabs; the first is kept."]
-    return "\n".join([*lines, *("\t".join(group) for group in groups)]) + "\n"
+    for group in groups:
+        if any(_DIVIDES.search(name) or name.startswith(_COMMENT) for name in group):
+            lines.append(f"{_COMMENT}Left out, for a name has a tab or begins like this: {group}")
+        else:
+            lines.append("\t".join(group))
+    return "\n".join(lines) + "\n"
 
 
 def load_drop(path: Path) -> set[str]:

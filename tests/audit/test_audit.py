@@ -107,6 +107,17 @@ def test_the_lists_make_a_set_without_the_faults(photos, here):
     }
 
 
+def test_an_earlier_audit_is_replaced_only_when_asked(photos, here):
+    audit("--out", "found")
+    before = files_below(here / "found")
+    shown = sf2("audit", "sets/faces", "--out", "found")
+    assert shown.exit_code == 1
+    assert "--out found: a report is there already (audit.json)" in shown.stderr
+    assert files_below(here / "found") == before
+    audit("--out", "found", "--overwrite", "--min-images", 9)
+    assert files_below(here / "found") != before
+
+
 def test_an_unreadable_image_is_listed(photos, here):
     tar = here / "sets" / "faces" / "faces-000000.tar"
     packed = PackedSet.open(here / "sets" / "faces")
@@ -197,7 +208,7 @@ def test_mistakes(photos, here):
     assert (shown.exit_code, "no manifest.json" in shown.stderr) == (1, True)
     (here / "file").write_text("")
     shown = sf2("audit", "sets/faces", "--out", "file")
-    assert (shown.exit_code, "--out file: cannot be written" in shown.stderr) == (1, True)
+    assert (shown.exit_code, "--out file: file is not a folder" in shown.stderr) == (1, True)
     shown = sf2("audit", "sets/faces", "--one-person-from", 0.5)
     assert (shown.exit_code, "--one-person-from needs --model" in shown.stderr) == (2, True)
     shown = sf2("audit", "sets/faces", "--model", "none")

@@ -71,15 +71,16 @@ class EditedSource:
         images = 0
         for identity in self._source.identities():
             count = len(identity.images)
-            if f"{identity.name}/" in self._drop:
-                found.add(f"{identity.name}/")
-                self._left[identity.name] = []
-            elif self._drop:
+            if self._drop:
                 keys = [image.key for image in identity.images]
-                left = [i for i, key in enumerate(keys) if key not in self._drop]
-                if len(left) < count:
-                    found.update(self._drop.intersection(keys))
-                    self._left[identity.name] = left
+                listed = self._drop.intersection([*keys, f"{identity.name}/"])
+                found.update(listed)
+                if f"{identity.name}/" in listed:
+                    self._left[identity.name] = []
+                elif listed:
+                    self._left[identity.name] = [
+                        i for i, key in enumerate(keys) if key not in listed
+                    ]
             images += count - len(self._left.get(identity.name, range(count)))
             if identity.name in self._kept:
                 groups.setdefault(self._kept[identity.name], []).append(identity)

@@ -52,6 +52,12 @@ def test_a_merged_identity_stands_where_its_first_part_does(edited):
     assert done == {"drop": "drop", "merge": "merge", "images_dropped": 2, "identities_merged": 2}
 
 
+def test_an_image_of_an_identity_that_is_listed_too_counts_as_found(edited, capsys):
+    found, _ = edited(drop="bo/1.jpg\nbo/\n")
+    assert found["bo"] == []
+    assert "not in SOURCE" not in capsys.readouterr().err
+
+
 def test_lines_that_name_nothing_are_told(edited, capsys):
     edited(drop="bo/1.jpg\nbo/99.jpg\neve/\n", merge="anna\teve\n")
     told = capsys.readouterr().err
@@ -70,6 +76,13 @@ def test_the_lists_read_back(tmp_path):
     assert "none" not in text
     (tmp_path / "merge.txt").write_text(merge_text([["a", "b c"], ["d", "e"]]))
     assert load_merge(tmp_path / "merge.txt") == {"a": "a", "b c": "a", "d": "d", "e": "d"}
+
+
+def test_a_name_that_no_line_can_hold_is_left_out_and_told(tmp_path):
+    text = merge_text([["a", "b\tc"], ["d", "e"]])
+    (tmp_path / "merge.txt").write_text(text)
+    assert load_merge(tmp_path / "merge.txt") == {"d": "d", "e": "d"}
+    assert "Left out, for a name has a tab" in text
 
 
 def test_mistakes(tmp_path):
