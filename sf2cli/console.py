@@ -25,10 +25,12 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 PLAIN_INTERVAL_S = 5.0
+# Columns of a terminal from which there is room for a long bar.
+_WIDE = 100
 
 # A path is shown as it is: rich would take ":b:" for an emoji and "[/a]" for a closing tag.
 _AS_IT_IS: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
@@ -147,9 +149,13 @@ class ProgressLine:
             if total is None:
                 columns += [TextColumn(f"{{task.completed}} {unit}"), TimeElapsedColumn()]
             else:
-                columns += [BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn()]
+                bar = BarColumn(bar_width=24 if _err.width >= _WIDE else 8)
+                columns += [bar, MofNCompleteColumn(), TimeElapsedColumn()]
                 columns += [TextColumn("eta"), TimeRemainingColumn()]
-            self._bar = Progress(*columns, TextColumn("{task.fields[note]}"), console=_err)
+            # What is too much for the line is cut from the note, not from the count and the times.
+            rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+            note = TextColumn("{task.fields[note]}", table_column=rest)
+            self._bar = Progress(*columns, note, console=_err, expand=True)
             self._task = self._bar.add_task(description, total=total, note="")
 
     def advance(self, n: int = 1, **fields: object) -> None:

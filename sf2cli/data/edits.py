@@ -7,24 +7,25 @@ Lines that start with `# ` say why.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sf2cli.errors import Sf2Error
 
 _COMMENT = "# "
-_DIVIDES = re.compile(r"[\t\r\n]")
 
 
 def drop_text(reasons: Mapping[str, Sequence[str]]) -> str:
-    """drop.txt, a section for each reason; a line that two reasons have stands once."""
+    """drop.txt, a section for each reason; a line that two reasons have stands once.
+
+    A name that would read as a comment or as two lines is told in a comment, and so not dropped.
+    """
     lines = [f"{_COMMENT}An image a line, or `identity/` for all of one."]
     written: set[str] = set()
     for reason, entries in reasons.items():
         fresh = [entry for entry in dict.fromkeys(entries) if entry not in written]
         written.update(fresh)
-        lines += [f"{_COMMENT}{reason}", *fresh] if fresh else []
+        lines += [f"{_COMMENT}{reason}", *map(_as_line, fresh)] if fresh else []
     return "\n".join(lines) + "\n"
 
 
@@ -32,7 +33,7 @@ def merge_text(groups: Sequence[Sequence[str]]) -> str:
     """merge.txt, a line for each group of names; one that no line can hold is told in a comment."""
     lines = [f"{_COMMENT}The names of one person a line, between tabs; the first is kept."]
     for group in groups:
-        if any(_DIVIDES.search(name) or name.startswith(_COMMENT) for name in group):
+        if any("\t" in name or _is_no_line(name) for name in group):
             lines.append(f"{_COMMENT}Left out, for a name has a tab or begins like this: {group}")
         else:
             lines.append("\t".join(group))
@@ -65,6 +66,15 @@ def load_merge(path: Path) -> dict[str, str]:
                 )
             kept[name] = names[0]
     return kept
+
+
+def _as_line(name: str) -> str:
+    return f"{_COMMENT}Left out, as no line can hold it: {name!r}" if _is_no_line(name) else name
+
+
+def _is_no_line(name: str) -> bool:
+    """Whether a name would be read back as something else."""
+    return name.startswith(_COMMENT) or "\n" in name or name.endswith("\r")
 
 
 def _lines(option: str, path: Path) -> list[str]:

@@ -83,6 +83,10 @@ def test_a_name_that_no_line_can_hold_is_left_out_and_told(tmp_path):
     (tmp_path / "merge.txt").write_text(text)
     assert load_merge(tmp_path / "merge.txt") == {"d": "d", "e": "d"}
     assert "Left out, for a name has a tab" in text
+    text = drop_text({"odd": ["# bo/1.jpg", "a\nb/2.jpg", "c/3.jpg"]})
+    (tmp_path / "drop.txt").write_text(text)
+    assert load_drop(tmp_path / "drop.txt") == {"c/3.jpg"}
+    assert text.count("as no line can hold it") == 2
 
 
 def test_mistakes(tmp_path):
