@@ -60,7 +60,7 @@ class Ring:
         """The next message. What came out of band in it is a memoryview, until `release`.
 
         Raises:
-            EOFError, ConnectionResetError: the worker has ended.
+            EOFError, OSError: the worker has ended, between two messages or within one.
         """
         head, lengths = self._reading.recv()
         place = self._messages % _PLACES * _PLACE_BYTES

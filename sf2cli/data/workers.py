@@ -90,7 +90,7 @@ class Workers(Generic[Result]):
     def _receive(self, number: int) -> tuple[bool, Result | None]:
         try:
             answer = self._rings[number].receive()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):
             self._processes[number].join()
             raise Sf2Error(
                 f"a working process ended with status {self._processes[number].exitcode}",
@@ -106,7 +106,9 @@ class Workers(Generic[Result]):
         # Ctrl-C goes to the whole group; the parent decides.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         for other in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(other, signal.SIG_DFL)
+            # Under nohup SIGHUP is ignored, and stays so.
+            if signal.getsignal(other) != signal.SIG_IGN:
+                signal.signal(other, signal.SIG_DFL)
         # A collection would touch, and so copy, every page of the parent's objects.
         gc.freeze()
         for one in self._rings:

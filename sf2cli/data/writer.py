@@ -99,7 +99,8 @@ class SetWriter:
         if self._tar is not None:
             self._tar.close()
             self._tar.path.unlink(missing_ok=True)
-        self._journal.close()
+        with suppress(OSError):
+            self._journal.close()
 
     def add_identity(self, name: str, row: int) -> None:
         """Announce the next class id, which the images that follow belong to.
@@ -217,7 +218,12 @@ class SetWriter:
         size, sources_bytes = self._layout.bytes, self._sources.tell()
 
         def close() -> FinishedShard:
-            sha256 = tar.finish()
+            try:
+                sha256 = tar.finish()
+            except OSError:
+                # A full disk has better use for its room.
+                tar.path.unlink(missing_ok=True)
+                raise
             for stream in (self._sources, self._index.rows):
                 os.fsync(stream.fileno())
             done = FinishedShard(
@@ -233,8 +239,9 @@ class SetWriter:
             self._journal.append(done)
             return done
 
-        self._closing = self._thread.submit(close)
+        # First, so that an interruption between the two does not remove a shard that is finished.
         self._tar, self._open = None, _Open()
+        self._closing = self._thread.submit(close)
         self._shard += 1
         self._layout.start_shard()
 

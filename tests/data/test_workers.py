@@ -1,5 +1,7 @@
 import os
 import signal
+import threading
+import time
 from pickle import PickleBuffer
 
 import pytest
@@ -72,6 +74,18 @@ def test_a_worker_that_is_killed_is_named():
     ):
         list(pool.results())
     assert "--workers" in str(caught.value.remedy)
+
+
+def test_a_worker_that_is_killed_within_a_message_is_named():
+    def share(worker, workers):
+        # Too long for a place of the ring: the pipe takes it bit by bit.
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        yield False, bytes(1 << 28)
+
+    with Workers(2, share) as pool:
+        time.sleep(0.6)
+        with pytest.raises(Sf2Error, match="a working process ended with status -9"):
+            list(pool.results())
 
 
 def test_a_worker_waits_until_it_is_asked(tmp_path):
