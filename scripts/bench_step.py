@@ -8,7 +8,6 @@ steps with the extremes in brackets; the split is of one more step, under torch'
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import socket
@@ -20,34 +19,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from synthetic_set import make_set
+
 IDENTITIES, SIZE, EMBEDDING, PICTURES, PACKED = 100_000, 112, 512, 256, 8
 PARTS = ("data", "forward", "backward", "head", "optimizer")
-
-
-def write_pictures(folder: Path) -> None:
-    """A packed set of PICTURES JPEGs of smooth noise, PACKED identities."""
-    import numpy as np
-    from PIL import Image
-
-    from sf2cli.data.encode import stored_form
-    from sf2cli.data.journal import Journal
-    from sf2cli.data.writer import SetWriter
-
-    draw = np.random.default_rng(0)
-    folder.mkdir()
-    each = PICTURES // PACKED
-    journal = Journal(folder.parent, {"started_ns": 0})
-    with SetWriter(folder, folder.name, 10**8, journal) as writer:
-        for identity in range(PACKED):
-            writer.add_identity(f"id{identity}", identity * each)
-            for picture in range(each):
-                coarse = draw.integers(0, 256, (14, 14, 3), dtype=np.uint8)
-                stream = io.BytesIO()
-                Image.fromarray(coarse).resize((SIZE, SIZE)).save(stream, "JPEG", quality=90)
-                image = stored_form(stream.getvalue(), None, None)
-                writer.add_image(image, f"id{identity}/{picture}", identity * each + picture)
-        writer.settle(PACKED * each)
-        writer.finish({})
 
 
 def measure(shards: Path, precision: str, batch: int, steps: int, backbone: str) -> None:
@@ -164,7 +139,7 @@ def main() -> None:
     rows = {}
     with tempfile.TemporaryDirectory(prefix="sf2-bench-") as name:
         shards = Path(name) / "pictures"
-        write_pictures(shards)
+        make_set(shards, PICTURES, SIZE, PICTURES // PACKED)
         for precision in options.precision.split(","):
             rows[precision] = run_ranks(shards, precision, options)
     print(f"| {options.backbone} | images/s | " + " | ".join(f"{part}, s" for part in PARTS) + " |")

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from sf2cli.data.direct_file import DirectFile
 from sf2cli.data.encode import StoredImage
 from sf2cli.data.growing import GrowingIndex, reopened
 from sf2cli.data.journal import Dropped, FinishedShard, Journal, Skipped, Tally
@@ -28,7 +29,6 @@ from sf2cli.data.manifest import (
     write_manifest,
 )
 from sf2cli.data.neighbours import write_neighbours
-from sf2cli.data.shard_file import ShardFile
 from sf2cli.data.tar_member import END, sample_members
 from sf2cli.files import file_sha256, sync
 
@@ -75,7 +75,7 @@ class SetWriter:
         self._index = GrowingIndex(folder.parent, self.samples)
         self._layout = Layout(shard_bytes)
         self._shard = len(self.tally.shards)
-        self._tar: ShardFile | None = None
+        self._tar: DirectFile | None = None
         self._open = _Open()
         self._thread = ThreadPoolExecutor(1)
         self._closing: Future[FinishedShard] | None = None
@@ -127,7 +127,7 @@ class SetWriter:
             self._close_tar(row if self._opened else self._identity_row)
         if self._tar is None:
             path = self.folder / f"{self.name}-{self._shard:06d}.tar"
-            self._tar = ShardFile(path, self._thread)
+            self._tar = DirectFile(path, self._thread)
         if not self._opened:
             self._label += 1
             self._opened = True

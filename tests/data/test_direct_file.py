@@ -5,14 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sf2cli.data.shard_file import ShardFile
+from sf2cli.data.direct_file import DirectFile
 
 BUFFER = 1 << 20
 
 
 def write(path, pieces):
     with ThreadPoolExecutor(1) as thread:
-        shard = ShardFile(path, thread)
+        shard = DirectFile(path, thread)
         try:
             for piece in pieces:
                 shard.write(piece)

@@ -18,7 +18,7 @@ _BUFFER_BYTES = 1 << 20
 _DIRECT = getattr(os, "O_DIRECT", 0)
 
 
-class ShardFile:
+class DirectFile:
     """A new file to write to, in order.
 
     Args:
