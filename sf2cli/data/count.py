@@ -20,9 +20,9 @@ class CountingWriter:
 
     def add_image(self, image: StoredImage, source: str, row: int) -> None:
         lengths = len(str(self.identities - 1)), len(image.data)
-        if self._layout.is_full(*lengths):
+        if self._layout.add(*lengths) is None:
             self._end_shard()
-        self._layout.add(*lengths)
+            self._layout.add(*lengths)
         self.images += 1
 
     def skip(self, image: Skipped) -> None:

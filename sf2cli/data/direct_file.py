@@ -46,15 +46,18 @@ class DirectFile:
         Raises:
             OSError: the disk is full.
         """
-        done = 0
-        while done < len(data):
-            count = min(len(data) - done, _BUFFER_BYTES - self._filled)
-            buffer = self._buffers[0]
-            buffer[self._filled : self._filled + count] = data[done : done + count]
-            self._filled += count
-            done += count
-            if self._filled == _BUFFER_BYTES:
-                self._hand_over()
+        rest: bytes | memoryview = data
+        while len(rest) >= (room := _BUFFER_BYTES - self._filled):
+            rest = memoryview(rest)
+            self._append(rest[:room])
+            rest = rest[room:]
+            self._hand_over()
+        self._append(rest)
+
+    def _append(self, data: bytes | memoryview) -> None:
+        end = self._filled + len(data)
+        self._buffers[0][self._filled : end] = data
+        self._filled = end
 
     def finish(self) -> str:
         """In the thread: write the rest, wait for the disk, close; the file's sha256 in hex.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pickle import PickleBuffer
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from sf2cli.data.images import check_jpeg, decode_image, encode_png, read_header, resize
 
@@ -18,10 +17,6 @@ class StoredImage(NamedTuple):
     height: int
     width: int
     grey: bool
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        # Out of band, so that a process takes it over without a copy.
-        return StoredImage, (PickleBuffer(self.data), *self[1:])
 
 
 def stored_form(data: bytes, size: int | None, colour: Colour | None) -> StoredImage:

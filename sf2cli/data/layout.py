@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sf2cli.data.tar_member import BLOCK, END, member_bytes
+from sf2cli.data.tar_member import BLOCK, END
 
 
 def sample_key(number: int) -> str:
@@ -18,7 +18,7 @@ class Layout:
     """
 
     def __init__(self, shard_bytes: int) -> None:
-        self._limit = shard_bytes
+        self._most = shard_bytes - len(END)
         self.members_bytes = 0
 
     @property
@@ -26,16 +26,15 @@ class Layout:
         """Length of the shard, were it closed now."""
         return self.members_bytes + len(END)
 
-    def is_full(self, label_bytes: int, image_bytes: int) -> bool:
-        """Whether a sample of these lengths belongs into the next shard."""
-        added = member_bytes(label_bytes) + member_bytes(image_bytes)
-        return self.members_bytes > 0 and self.bytes + added > self._limit
-
-    def add(self, label_bytes: int, image_bytes: int) -> int:
-        """Add a sample; the offset of its image's bytes."""
-        offset = self.members_bytes + member_bytes(label_bytes) + BLOCK
-        self.members_bytes += member_bytes(label_bytes) + member_bytes(image_bytes)
-        return offset
+    def add(self, label_bytes: int, image_bytes: int) -> int | None:
+        """Add a sample; the offset of its image's bytes. None where it belongs into the next
+        shard, which takes it after `start_shard`."""
+        image = image_bytes + -image_bytes % BLOCK
+        grown = self.members_bytes + 2 * BLOCK + label_bytes + -label_bytes % BLOCK + image
+        if grown > self._most and self.members_bytes:
+            return None
+        self.members_bytes = grown
+        return grown - image
 
     def start_shard(self) -> None:
         """Begin with an empty shard."""

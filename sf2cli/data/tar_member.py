@@ -12,6 +12,7 @@ from functools import lru_cache
 
 BLOCK = tarfile.BLOCKSIZE
 END = bytes(2 * BLOCK)
+_ZEROS = bytes(BLOCK)
 _NAME, _SIZE, _SUM = slice(0, 100), slice(124, 136), slice(148, 156)
 
 
@@ -31,25 +32,20 @@ def sample_members(key: str, label: bytes, kind: str, image: bytes | memoryview)
     """The two members of a sample: `KEY.cls` with its label, and `KEY.KIND` with its image."""
     field = key.encode("ascii")
     digits = sum(field)
-    before, checksum, after = _around_checksum(len(field), ".cls", len(label))
-    image_before, image_checksum, image_after = _around_checksum(len(field), f".{kind}", len(image))
+    before, checksum, rest = _label_member(len(field), label)
+    image_before, image_checksum, after = _around_checksum(len(field), "." + kind, len(image))
     return b"".join(
         (
-            *(field, before, b"%06o\0 " % (checksum + digits), after, label, padding(len(label))),
-            *(field, image_before, b"%06o\0 " % (image_checksum + digits), image_after),
+            *(field, before, b"%06o\0 " % (checksum + digits), rest),
+            *(field, image_before, b"%06o\0 " % (image_checksum + digits), after),
             *(image, padding(len(image))),
         )
     )
 
 
-def member_bytes(size: int) -> int:
-    """How long a member of `size` bytes is: header, data, and zeros up to a whole block."""
-    return BLOCK + size + -size % BLOCK
-
-
 def padding(size: int) -> bytes:
     """The zeros after `size` bytes of data."""
-    return bytes(-size % BLOCK)
+    return _ZEROS[: -size % BLOCK]
 
 
 def _pattern() -> bytes:
@@ -76,3 +72,10 @@ def _around_checksum(stem: int, suffix: str, size: int) -> tuple[bytes, int, byt
     after = _PATTERN[_SUM.stop :]
     # A checksum is that of the header with blanks in its own field.
     return before, sum(before) + sum(after) + 8 * ord(" "), after
+
+
+@lru_cache(maxsize=16)
+def _label_member(stem: int, label: bytes) -> tuple[bytes, int, bytes]:
+    """As `_around_checksum`, and the data with it: the images of an identity follow each other."""
+    before, checksum, after = _around_checksum(stem, ".cls", len(label))
+    return before, checksum, after + label + padding(len(label))

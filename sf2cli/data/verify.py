@@ -109,7 +109,11 @@ def _wrong_in_shard(packed: PackedSet, number: int, samples: range) -> Iterator[
                 at, offset, size, label = packed.row(i)
                 text = b"%d" % label
                 expected = layout.add(len(text), size)
-                if (at, offset) != (number, expected) or expected + size > shard.bytes:
+                if (
+                    expected is None
+                    or (at, offset) != (number, expected)
+                    or expected + size > shard.bytes
+                ):
                     yield f"sample {sample_key(i)}: the index leads elsewhere"
                     return
                 start = take(expected - BLOCK - stream.tell())

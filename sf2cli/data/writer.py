@@ -123,8 +123,11 @@ class SetWriter:
             OSError: the disk is full.
         """
         label = b"%d" % (self._label + (not self._opened))
-        if self._layout.is_full(len(label), len(image.data)):
+        offset = self._layout.add(len(label), len(image.data))
+        if offset is None:
             self._close_tar(row if self._opened else self._identity_row)
+            offset = self._layout.add(len(label), len(image.data))
+            assert offset is not None
         if self._tar is None:
             path = self.folder / f"{self.name}-{self._shard:06d}.tar"
             self._tar = DirectFile(path, self._thread)
@@ -132,7 +135,6 @@ class SetWriter:
             self._label += 1
             self._opened = True
         key = sample_key(self.samples)
-        offset = self._layout.add(len(label), len(image.data))
         self._tar.write(sample_members(key, label, image.kind, image.data))
         self._sources.write(f"{source}\n".encode())
         self._index.add(self._shard, offset, len(image.data), self._label)

@@ -38,6 +38,9 @@ _USUAL_HEAD = np.dtype(
         "itemsize": _HEAD_BYTES,
     }
 )
+# Magic, length and flag of such a record, and where its image starts.
+_USUAL = struct.Struct("<4sII")
+_USUAL_START = _CHUNK.size + _HEADER.size
 # Most aligned faces come with one call.
 _USUAL_BYTES = 16_384
 
@@ -61,6 +64,7 @@ class RecordFile:
     def __init__(self, path: Path) -> None:
         self._file = InputFile(path)
         self.path = path
+        self.name = str(path)
         self.size = self._file.size
 
     def offsets(self) -> Iterator[int]:
@@ -124,11 +128,13 @@ class RecordFile:
             Sf2Error: there is no whole record.
         """
         data = self._file.read(offset, _USUAL_BYTES)
-        whole = self._whole(offset, data)
-        if whole is not None and _CHUNK.size + whole <= len(data):
-            check_length(whole)
-            start = self._header(offset, data[_CHUNK.size : _HEAD_BYTES], whole)[3]
-            return data[_CHUNK.size + start : _CHUNK.size + whole]
+        if len(data) > _USUAL_START:
+            magic, length, flag = _USUAL.unpack_from(data)
+            end = _CHUNK.size + length
+            # With 3 bytes more it is whole whatever its padding.
+            if magic == MAGIC and not flag and _USUAL_START < end <= len(data) - 3:
+                check_length(length)
+                return data[_USUAL_START:end]
         parts, _ = self._parts(offset, data)
         length = _joined_length(parts)
         check_length(length)

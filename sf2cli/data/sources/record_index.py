@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from pathlib import Path
 from typing import NamedTuple
@@ -13,8 +14,11 @@ from sf2cli.data.sources.record_file import RecordFile
 from sf2cli.errors import Sf2Error
 
 _BATCH = 4096
+_READ_BYTES = 1 << 12
 # Two numbers of 20 digits and what stands between: a longer line is no index.
 _LINE_BYTES = 64
+# Numbers that fit into 64 bits; such lines, nearly all, need not be looked at one by one.
+_USUAL_LINES = re.compile(rb"(?:[0-9]{1,18}\t[0-9]{1,18}\r?\n)+")
 
 
 class Index(NamedTuple):
@@ -33,25 +37,21 @@ def read_index(path: Path, file: RecordFile) -> Index:
             key is there twice.
     """
     keys, offsets = array("q"), array("q")
+    number = 1
     try:
         with path.open("rb") as stream:
-            number = 0
-            while line := stream.readline(_LINE_BYTES):
-                number += 1
-                if not line.strip():
-                    continue
-                try:
-                    key, offset = map(int, line.split())
-                    keys.append(key)
-                    offsets.append(offset)
-                except (ValueError, OverflowError):
-                    raise _bad(path, f"line {number} is {line.strip()!r}") from None
-                if key < 0 or not 0 <= offset < file.size or offset % 4:
-                    raise _bad(path, f"key {key} is at byte {offset} of {file.size}")
+            while lines := stream.read(_READ_BYTES) + stream.readline(_LINE_BYTES):
+                numbers = _numbers(path, lines, number)
+                keys += numbers[::2]
+                offsets += numbers[1::2]
+                number += lines.count(b"\n")
     except OSError as failure:
         raise Sf2Error(f"SOURCE {path}: cannot be read ({failure.strerror})") from None
     if not keys:
         raise _bad(path, "it is empty")
+    places, ids = (np.frombuffer(numbers, np.int64) for numbers in (offsets, keys))
+    for row in np.flatnonzero((ids < 0) | (places < 0) | (places >= file.size) | (places % 4)):
+        raise _bad(path, f"key {ids[row]} is at byte {places[row]} of {file.size}")
     index = _sorted(keys, offsets, keyed=True)
     if index is None:
         raise _bad(path, "a key is there twice")
@@ -78,6 +78,23 @@ def scan_index(file: RecordFile) -> Index:
         if index is not None:
             return index
     return Index(array("q", range(len(offsets))), offsets, keyed=False)
+
+
+def _numbers(path: Path, lines: bytes, first: int) -> array[int]:
+    """Key and offset of each of the lines of an .idx, of which the first has the number `first`."""
+    if _USUAL_LINES.fullmatch(lines):
+        return array("q", map(int, lines.split()))
+    numbers = array("q")
+    for number, line in enumerate(lines.split(b"\n"), first):
+        if not line.strip():
+            continue
+        try:
+            key, offset = map(int, line.split())
+            numbers.extend((key, offset))
+        except (ValueError, OverflowError):
+            shown = line.strip()[:_LINE_BYTES]
+            raise _bad(path, f"line {number} is {shown!r}") from None
+    return numbers
 
 
 def _sorted(keys: array[int], offsets: array[int], keyed: bool) -> Index | None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +27,7 @@ EXACT = 2**24
 _BATCH = 256
 
 
-@dataclass(frozen=True)
-class _Table:
+class _Table(NamedTuple):
     """The images: class, key and offset of each."""
 
     file: RecordFile
@@ -69,12 +67,12 @@ class RecordIoSource:
         )
 
     def _image(self, row: int) -> SourceImage:
-        table = self._table
-        key, offset = table.keys[row], table.offsets[row]
+        file, labels, keys, offsets = self._table
+        key, offset = keys[row], offsets[row]
         return SourceImage(
-            f"{table.labels[row]}/{key}",
-            f"{self.path} record {key} at byte {offset}",
-            lambda: read_record(table.file, offset),
+            f"{labels[row]}/{key}",
+            f"{file.name} record {key} at byte {offset}",
+            lambda: read_record(file, offset),
         )
 
     @cached_property
