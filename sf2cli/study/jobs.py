@@ -25,13 +25,15 @@ RESULT = "result.json"
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One run: a cell with one seed, its folder, its recipe, and `inputs`, which it depends on:
-    the fields of the recipe, and hashes of the DeepSpeed file, the training and the test set."""
+    """One run: a cell with one seed, its folder, its recipe, the set it is measured on, and
+    `inputs`, which it depends on: the fields of the recipe, and hashes of the DeepSpeed file, the
+    training and the test set."""
 
     cell: Cell
     seed: int
     folder: Path
     recipe: Recipe
+    test: Path
     inputs: dict[str, Any]
 
 
@@ -42,15 +44,16 @@ def plan(study: Study, folder: Path) -> list[Job]:
         Sf2Error: a recipe, DeepSpeed file or set with which a run could not start or be measured.
     """
     deepspeed = load_ds_config(study.deepspeed)
-    test = _check_test(study.test)
     shards_sha256 = cache(lambda place: file_sha256(place))
     jobs = []
     for seed in study.seeds:
+        test = study.test_for(seed)
+        test_sha256 = _check_test(test)
         for cell in study.cells():
-            said = {**cell.changes, "seed": seed}
+            said = cell.with_seed(seed).items()
             try:
                 recipe = load_recipe(
-                    study.recipe, tuple(f"{field}={json.dumps(v)}" for field, v in said.items())
+                    study.recipe, tuple(f"{field}={json.dumps(v)}" for field, v in said)
                 )
                 _, packed = check_inputs(recipe, deepspeed, study.deepspeed, 1)
             except Sf2Error as failure:
@@ -59,10 +62,10 @@ def plan(study: Study, folder: Path) -> list[Job]:
                 "recipe": recipe.model_dump(mode="json", by_alias=True),
                 "deepspeed": deepspeed,
                 "training set": shards_sha256(packed.folder / MANIFEST_NAME),
-                "test set": test,
+                "test set": test_sha256,
             }
             place = folder.joinpath("runs", *cell.options.values(), f"seed-{seed}")
-            jobs.append(Job(cell, seed, place, recipe, json.loads(json.dumps(inputs))))
+            jobs.append(Job(cell, seed, place, recipe, test, json.loads(json.dumps(inputs))))
     return jobs
 
 

@@ -139,7 +139,7 @@ def _start(job: Job, study: Study) -> subprocess.Popen[bytes]:
     """Train and measure in a process of its own."""
     job.folder.mkdir(parents=True, exist_ok=True)
     given = job.folder / "task.json"
-    wanted = json.dumps({"test": str(study.test), "inputs": job.inputs}, indent=1)
+    wanted = json.dumps({"test": str(job.test), "inputs": job.inputs}, indent=1)
     if not given.exists() or given.read_text(encoding="utf-8") != wanted:
         # What another task has trained there is no start for this one.
         shutil.rmtree(job.folder / "run", ignore_errors=True)

@@ -27,7 +27,8 @@ class Study(BaseModel):
         recipe: the recipe that every run starts from, beside the study file.
         deepspeed: the DeepSpeed file of every run, beside the study file.
         test: the packed set, of identities that no run trains on, that every model is measured on.
-        seeds: of the runs of one cell; each is the recipe's `seed`.
+        seeds: of the runs of one cell; each is the recipe's `seed`, and takes the place of {seed}
+            in `test` and in changes, for a set that each seed splits anew.
         axes: name of an axis -> name of an option -> its changes. A cell takes one option of each
             axis; there is a cell for every combination.
         compare: the axis whose options stand side by side; the others make a table each.
@@ -70,6 +71,10 @@ class Study(BaseModel):
             for names in itertools.product(*self.axes.values())
         ]
 
+    def test_for(self, seed: int) -> Path:
+        """What the runs with this seed are measured on."""
+        return Path(_seeded(str(self.test), seed))
+
     def _changes(self, names: tuple[str, ...]) -> Changes:
         """The changes of all axes together; of two that change a field the later axis counts."""
         merged: Changes = {}
@@ -85,10 +90,23 @@ class Cell:
     options: dict[str, str]
     changes: Changes
 
+    def with_seed(self, seed: int) -> Changes:
+        """The changes of the run with this seed."""
+        return {
+            **{field: _seeded(value, seed) for field, value in self.changes.items()},
+            "seed": seed,
+        }
+
     @property
     def name(self) -> str:
         """The options' names, for people and folders."""
         return ", ".join(self.options.values())
+
+
+def _seeded(value: Any, seed: int) -> Any:
+    if isinstance(value, dict):
+        return {name: _seeded(inner, seed) for name, inner in value.items()}
+    return value.replace("{seed}", str(seed)) if isinstance(value, str) else value
 
 
 def load_study(path: Path) -> Study:

@@ -37,6 +37,22 @@ def test_a_cell_for_every_combination_and_the_later_axis_counts(tmp_path):
     ]
 
 
+def test_each_seed_has_its_own_sets(tmp_path):
+    axes = {
+        "set": {"att": {"data": {"shards": "shards/att-{seed}-train"}}},
+        "loss": {"b": {"data.cache": "{seed}", "x.y": [1]}},
+    }
+    study = load_study(write(tmp_path, test="shards/att-{seed}-test", axes=axes))
+    assert str(study.test_for(7)) == "shards/att-7-test"
+    (cell,) = study.cells()
+    assert cell.with_seed(7) == {
+        "data": {"shards": "shards/att-7-train"},
+        "data.cache": "7",
+        "x.y": [1],
+        "seed": 7,
+    }
+
+
 def test_recipe_and_deepspeed_are_beside_the_file_and_the_set_is_not(tmp_path):
     study = load_study(write(tmp_path))
     assert study.recipe == tmp_path / "recipe.yaml"
