@@ -109,7 +109,7 @@ _KINDS = ("folder", "att", "recordio", "list", "archive", "parquet", "fonts", "w
 )
 @click.option(
     "--workers",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 250),
     metavar="N",
     help="Processes that check and encode; no byte depends on it.  [default: all cores]",
 )

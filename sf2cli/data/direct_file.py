@@ -6,6 +6,7 @@ drives out what other programs read.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import mmap
@@ -96,7 +97,11 @@ class DirectFile:
                 # after the disk took less.
                 if (count - done) % mmap.PAGESIZE or done % mmap.PAGESIZE:
                     _write_by_cache(self._file)
-                done += os.write(self._file, data[done:])
+                try:
+                    done += os.write(self._file, data[done:])
+                except OSError as failure:
+                    if failure.errno != errno.EINVAL or not _write_by_cache(self._file):
+                        raise
 
 
 def _opened(path: Path) -> int:
@@ -104,9 +109,13 @@ def _opened(path: Path) -> int:
     try:
         return os.open(path, flags | _DIRECT, 0o666)
     except OSError:
-        # Some file systems have no direct writing; any other reason is met again.
+        # Some file systems have no direct writing, and say so here or at the first write; any
+        # other reason is met again.
         return os.open(path, flags, 0o666)
 
 
-def _write_by_cache(file: int) -> None:
-    fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) & ~_DIRECT)
+def _write_by_cache(file: int) -> bool:
+    """Leave direct writing; whether that changes anything."""
+    flags = fcntl.fcntl(file, fcntl.F_GETFL)
+    fcntl.fcntl(file, fcntl.F_SETFL, flags & ~_DIRECT)
+    return bool(flags & _DIRECT)

@@ -25,9 +25,13 @@ Result = TypeVar("Result")
 Share = Callable[[int, int], Iterator[tuple[bool, Result]]]
 
 
+# Each holds a few open files of the parent, which may have a thousand.
+MOST = 250
+
+
 def all_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0))
+    """How many cores this process may use, and at most MOST."""
+    return min(len(os.sched_getaffinity(0)), MOST)
 
 
 class Workers(Generic[Result]):

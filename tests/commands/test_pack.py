@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from sf2cli.cli import cli
 from sf2cli.data.packed import PackedSet
+from sf2cli.data.workers import MOST
 from tests.pictures import encode, files_below, make_photos, noise
 
 
@@ -284,6 +285,7 @@ def test_verify(photos, here):
         (["photos"], "Missing argument 'OUT'"),
         (["faces", "out", "--verify"], "--verify takes one packed set and no OUT"),
         (["photos", "faces", "--workers", "0"], "--workers"),
+        (["photos", "faces", "--workers", str(MOST + 1)], f"1<=x<={MOST}"),
     ],
 )
 def test_usage(photos, here, arguments, named):

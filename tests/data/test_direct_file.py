@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -53,6 +54,22 @@ def test_a_write_that_the_disk_takes_in_part_goes_on(tmp_path, monkeypatch):
     pieces = [os.urandom(100_000) for _ in range(30)]
     write(tmp_path / "a.tar", pieces)
     assert (tmp_path / "a.tar").read_bytes() == b"".join(pieces)
+
+
+def test_a_file_system_that_refuses_direct_writing_at_the_first_write(tmp_path, monkeypatch):
+    real, refused = os.write, []
+
+    def cached_only(file, data):
+        if fcntl.fcntl(file, fcntl.F_GETFL) & os.O_DIRECT:
+            refused.append(len(data))
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return real(file, data)
+
+    monkeypatch.setattr(os, "write", cached_only)
+    pieces = [os.urandom(100_000) for _ in range(30)]
+    write(tmp_path / "a.tar", pieces)
+    assert (tmp_path / "a.tar").read_bytes() == b"".join(pieces)
+    assert refused == [BUFFER]
 
 
 @pytest.mark.parametrize("pieces", [1, 40])
