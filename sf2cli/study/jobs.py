@@ -26,8 +26,8 @@ RESULT = "result.json"
 @dataclass(frozen=True, eq=False)
 class Job:
     """One run: a cell with one seed, its folder, its recipe, the set it is measured on, and
-    `inputs`, which it depends on: the fields of the recipe, and hashes of the DeepSpeed file, the
-    training and the test set."""
+    `inputs`, which it depends on: the fields of the recipe, hashes of the DeepSpeed file, the
+    training and the test set, and the ranks if the study says how many."""
 
     cell: Cell
     seed: int
@@ -55,15 +55,17 @@ def plan(study: Study, folder: Path) -> list[Job]:
                 recipe = load_recipe(
                     study.recipe, tuple(f"{field}={json.dumps(v)}" for field, v in said)
                 )
-                _, packed = check_inputs(recipe, deepspeed, study.deepspeed, 1)
+                _, packed = check_inputs(recipe, deepspeed, study.deepspeed, cell.nproc or 1)
             except Sf2Error as failure:
                 raise Sf2Error(f"{cell.name}: {failure.message}", failure.remedy) from None
-            inputs = {
+            inputs: dict[str, Any] = {
                 "recipe": recipe.model_dump(mode="json", by_alias=True),
                 "deepspeed": deepspeed,
                 "training set": shards_sha256(packed.folder / MANIFEST_NAME),
                 "test set": test_sha256,
             }
+            if cell.nproc is not None:
+                inputs["ranks"] = cell.nproc
             place = folder.joinpath("runs", *cell.options.values(), f"seed-{seed}")
             jobs.append(Job(cell, seed, place, recipe, test, json.loads(json.dumps(inputs))))
     return jobs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import statistics
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +51,13 @@ def measure(model: Path, test: Path) -> dict[str, float]:
     if unseen.any() and not unseen.all():
         found |= _verification(rows[unseen], packed.labels[unseen], "unseen fonts, ")
     return found
+
+
+def throughput(run: Path) -> float:
+    """Images a second over all ranks: the median of the steps that the run logged."""
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    rates = [step["images_per_s"] for step in map(json.loads, lines) if "images_per_s" in step]
+    return float(statistics.median(rates))
 
 
 def _verification(

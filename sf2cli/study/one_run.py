@@ -20,29 +20,43 @@ from sf2cli.processes import end_with_parent
 def main(folder: Path) -> None:
     """Do the task in `folder`."""
     # Imported late: importing torch takes seconds in which the study may be killed.
-    from sf2cli.study.measure import measure
+    from sf2cli.study.measure import measure, throughput
+    from sf2cli.study.spec import THROUGHPUT
     from sf2cli.training.start import train
 
     task = json.loads((folder / "task.json").read_text(encoding="utf-8"))
+    nproc = task["inputs"].get("ranks")
     began = time.perf_counter()
     run = folder / "run"
-    summary = train(
-        folder / "recipe.yaml",
-        folder / "ds.json",
-        nproc=None,
-        hostfile=None,
-        timeout_s=600.0,
-        out=run,
-        resume=(run / "metrics.jsonl").exists(),
-        accept_changed_shards=False,
-        overrides=(),
-        argv=sys.argv[1:],
-    )
+    recipe, ds_json = folder / "recipe.yaml", folder / "ds.json"
+    resume = (run / "metrics.jsonl").exists()
+    command = ["train", str(recipe), "--deepspeed", str(ds_json), "--out", str(run)]
+    if nproc is not None:
+        command += ["--nproc", str(nproc)]
+    try:
+        train(
+            recipe,
+            ds_json,
+            nproc=nproc,
+            hostfile=None,
+            timeout_s=600.0,
+            out=run,
+            resume=resume,
+            accept_changed_shards=False,
+            overrides=(),
+            argv=[*command, "--resume"] if resume else command,
+        )
+    except SystemExit as ended:
+        # So a parent of ranks ends.
+        if ended.code:
+            raise
     trained = time.perf_counter()
+    metrics = measure(run, Path(task["test"]))
+    if nproc is not None:
+        metrics[THROUGHPUT] = throughput(run)
     result = {
         "inputs": task["inputs"],
-        "metrics": measure(run, Path(task["test"])),
-        "summary": summary,
+        "metrics": metrics,
         "train_s": trained - began,
         "measure_s": time.perf_counter() - trained,
     }

@@ -15,8 +15,11 @@ from sf2cli.errors import Sf2Error
 
 _NAME = re.compile(r"^[\w.+=-]+( [\w.+=-]+)*$")
 
+NPROC = "nproc"
+THROUGHPUT = "images/s"
 Changes = dict[str, Any]
-"""Fields of the recipe by their dotted names, as for `sf2 train --set`, and their new values."""
+"""Fields of the recipe by their dotted names, as for `sf2 train --set`, and their new values; and
+`nproc`, the ranks to train on, as `sf2 train --nproc`: then the images a second are told too."""
 
 
 class Study(BaseModel):
@@ -61,6 +64,10 @@ class Study(BaseModel):
                 raise ValueError(f"{wrong[0]!r} is no name of an axis or option (it names folders)")
             if not choices:
                 raise ValueError(f"axis {axis} has no option")
+            for name, changes in choices.items():
+                nproc = changes.get(NPROC, 1)
+                if not isinstance(nproc, int) or nproc < 1:
+                    raise ValueError(f"{axis} {name}: nproc is {nproc!r}; expected 1 or more ranks")
         return self
 
     def cells(self) -> list[Cell]:
@@ -91,11 +98,15 @@ class Cell:
     changes: Changes
 
     def with_seed(self, seed: int) -> Changes:
-        """The changes of the run with this seed."""
-        return {
-            **{field: _seeded(value, seed) for field, value in self.changes.items()},
-            "seed": seed,
-        }
+        """The recipe's changes for the run with this seed."""
+        fields = {field: _seeded(value, seed) for field, value in self.changes.items()}
+        fields.pop(NPROC, None)
+        return {**fields, "seed": seed}
+
+    @property
+    def nproc(self) -> int | None:
+        """The ranks to train on, where the study says so."""
+        return self.changes.get(NPROC)
 
     @property
     def name(self) -> str:

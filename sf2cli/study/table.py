@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sf2cli.study.spec import Cell, Study
+from sf2cli.study.spec import THROUGHPUT, Cell, Study
 from sf2cli.study.summary import Metrics, Statistic, ordered, summarise
 
 # So many seeds show whether their differences are about normal.
@@ -73,8 +73,9 @@ def _table(
         columns=[study.compare, "seeds", *metrics],
         rows=[_cells(entry, metrics, len(study.seeds)) for entry in entries],
         notes=[
-            f"percent; mean ± standard deviation, then the difference from {study.baseline} and"
-            " its 95 % interval over the seeds (paired t); * where that leaves out 0",
+            f"percent{', but for images/s' if THROUGHPUT in metrics else ''}; mean ± standard"
+            f" deviation, then the difference from {study.baseline} and its 95 % interval over the"
+            " seeds (paired t); * where that leaves out 0",
             *_caveats(entries),
             *(
                 f"{cell.name}, seed {seed} failed: {why}"

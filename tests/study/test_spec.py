@@ -69,6 +69,7 @@ def test_recipe_and_deepspeed_are_beside_the_file_and_the_set_is_not(tmp_path):
         ({"seeds": []}, "seeds: List should have at least 1"),
         ({"axes": {"loss": {"../b": {}, "b": {}}}}, "'../b' is no name of an axis or option"),
         ({"axes": {"loss": {"b": {}}, "size": {}}}, "axis size has no option"),
+        ({"axes": {"loss": {"b": {"nproc": 0}}}}, "loss b: nproc is 0; expected 1 or more ranks"),
         ({"sedes": [1]}, "sedes: Extra inputs are not permitted"),
     ],
 )

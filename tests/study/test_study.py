@@ -175,5 +175,21 @@ def test_every_run_of_a_study_that_ships_has_a_recipe(path):
 
     study = load_study(path)
     for cell in study.cells():
-        overrides = tuple(f"{name}={json.dumps(value)}" for name, value in cell.changes.items())
+        fields = cell.with_seed(1).items()
+        overrides = tuple(f"{name}={json.dumps(value)}" for name, value in fields)
         load_recipe(study.recipe, overrides)
+
+
+def test_a_study_of_ranks_trains_on_them_and_tells_their_throughput(place):
+    ranks = {"ranks": {"one": {"nproc": 1}, "two": {"nproc": 2}}}
+    changes = {"name": "ranks", "seeds": [1], "compare": "ranks", "baseline": "one", "axes": ranks}
+    (place / "ranks.yaml").write_text(yaml.safe_dump({**STUDY, **changes}, sort_keys=False))
+    found = sf2("study", "ranks.yaml", cwd=place)
+    assert found.code == 0, found.err
+    assert "images/s" in found.out
+    one, two = csv.DictReader((place / "studies" / "ranks" / "study.csv").open())
+    assert float(one["images/s"]) > 0
+    assert float(two["images/s"]) > 0
+    run = place / "studies" / "ranks" / "runs" / "two" / "seed-1" / "run"
+    assert "nproc" not in (run / "recipe.yaml").read_text()
+    assert len(list(run.glob("checkpoints/*/head/*.safetensors"))) == 2
