@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sf2cli.errors import Sf2Error
+from sf2cli.errors import Sf2Error, why
 
 _LINE = re.compile(r"^(\S+)\s+slots=(\d+)$")
 _OPTION = "--hostfile"
@@ -23,7 +23,7 @@ def read_hostfile(path: Path) -> dict[str, int]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as failure:
-        raise Sf2Error(f"--hostfile {path}: cannot be read ({failure})") from None
+        raise Sf2Error(f"--hostfile {path}: cannot be read ({why(failure)})") from None
     slots: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         text = line.partition("#")[0].strip()
