@@ -84,6 +84,7 @@ def test_what_needs_no_model(photos, here):
 def test_the_page_stands_alone_and_shows_the_pictures(photos, here):
     shown = sf2("audit", "sets/faces")
     assert shown.exit_code == 0
+    assert "warning" not in shown.stderr
     assert "One image in several identities" in shown.stdout
     page = (here / "sets" / "faces-audit" / "audit.html").read_text()
     assert re.findall(r'(?:src|href)="(?!data:image/png|#)', page) == []
@@ -180,7 +181,10 @@ def test_a_model_that_was_never_trained_tells_patterns_apart(here):
     (here / "photos" / "id4" / "id4_0002.png").rename(here / "photos" / "id0" / "wrong.png")
     assert sf2("pack", "photos", "faces").exit_code == 0
     write_model(here / "model")
-    found = audit("--model", "model", of="faces")
+    shown = sf2("audit", "faces", "--json", "--model", "model")
+    found = json.loads(shown.stdout)
+    strangers = found["counts"]["strangers"]
+    assert f"warning: to --model model {strangers} of 30 images look more like" in shown.stderr
     assert found["one_person"][0]["identities"] == ["again", "id2"]
     first = found["strangers"][0]
     assert (first["image"], first["looks_like"]) == ("id0/wrong.png", "id4")
