@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,17 @@ def audit(
     return _write(packed, out, findings, groups, model, other, threshold)
 
 
+def _each_line_once(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings with the lines that they add to drop.txt, so that their numbers are its own."""
+    written: set[str] = set()
+    fresh = []
+    for one in findings:
+        lines = [line for line in dict.fromkeys(one.drop) if line not in written]
+        written.update(lines)
+        fresh.append(replace(one, drop=lines))
+    return fresh
+
+
 def _warn_of_weak(model: Path, strangers: int, images: int) -> None:
     if strangers > _MANY_STRANGERS * images:
         console.warn(
@@ -124,7 +135,7 @@ def _write(
     other: PackedSet | None,
     threshold: float | None,
 ) -> Outcome:
-    names = packed.manifest.identities
+    names, findings = packed.manifest.identities, _each_line_once(findings)
     document = {
         "set": packed.manifest.name,
         "images": len(packed),

@@ -207,6 +207,26 @@ def test_against_another_set(photos, here, model):
     assert alike == [["bo", "bo"], ["carl", "fay"]]
 
 
+def test_table_page_and_lists_have_the_same_numbers(photos, here):
+    write(here / "tests" / "eve" / "copied.png", smooth(0))
+    write(here / "tests" / "eve" / "twice.png", smooth(0))
+    assert sf2("pack", "tests", "sets/test").exit_code == 0
+    shown = sf2("audit", "sets/faces", "--against", "sets/test", "--out", "found")
+    cells = [line.strip("│ ").split("│") for line in shown.stdout.splitlines() if "│" in line]
+    table = {what.strip(): (int(found), int(lines)) for what, found, lines in cells}
+    # anna/again.png is dropped already, as a copy.
+    assert table["Images that test has too"] == (1, 1)
+    assert sum(count for _, count in table.values()) == len(lines(here / "found" / "drop.txt"))
+    page = (here / "found" / "audit.html").read_text()
+    rows = re.findall(r">([^<]*)</a></td><td>(\d+)</td>\s*<td>(\d+)</td>", page)
+    assert {what: (int(found), int(count)) for what, found, count in rows} == table
+    counts = json.loads((here / "found" / "audit.json").read_text())["counts"]
+    assert list(counts.values()) == [found for found, _ in table.values()]
+    for name in (name for name, count in counts.items() if count):
+        section = re.search(rf'<h2 id="{name}">.*?(?=<h2|</body>)', page, re.DOTALL)[0]
+        assert (section.count("<figure>") or section.count("<li>")) == counts[name]
+
+
 def test_mistakes(photos, here):
     shown = sf2("audit", "photos")
     assert (shown.exit_code, "no manifest.json" in shown.stderr) == (1, True)
