@@ -164,7 +164,7 @@ def write_plainly(path: Path, rows: dict[str, Any], total: int) -> None:
     with path.open("wb", buffering=0) as stream:
         left = total
         while left:
-            start = (total - left) % (len(data) - CHUNK_BYTES)
+            start = (total - left) % len(data)
             left -= stream.write(data[start : start + min(CHUNK_BYTES, left)])
         os.fsync(stream.fileno())
     path.unlink()

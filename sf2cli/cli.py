@@ -7,6 +7,7 @@ line about each, and imports the module behind a name on first use.
 from __future__ import annotations
 
 import atexit
+import difflib
 import importlib
 import os
 import sys
@@ -37,6 +38,17 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            if not near:
+                raise
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
@@ -50,8 +62,8 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except Sf2Error as failure:
             message, status = str(failure), failure.status
-        except KeyboardInterrupt:
-            message, status = "interrupted", 130
+        except KeyboardInterrupt as interrupt:
+            message, status = str(interrupt) or "interrupted", 130
         from sf2cli import console
 
         console.error(message)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.live import Live
 from rich.progress import (
     BarColumn,
@@ -27,6 +27,8 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 from rich.text import Text
+
+from sf2cli.columns import laid_out
 
 PLAIN_INTERVAL_S = 5.0
 # Columns of a terminal from which there is room for a long bar.
@@ -80,22 +82,33 @@ def result_table(
     notes: Sequence[str] = (),
     *,
     aside: bool = False,
+    keys: int = 1,
 ) -> None:
     """The result of a command as a table, on standard output, with notes below it.
 
-    The first column is left-aligned, the others are numbers. A table `aside` goes to standard
-    error: standard output then belongs to JSON.
+    The first `keys` columns name the row and are left-aligned, the others are numbers. A table that
+    is too wide continues below. One `aside` goes to standard error: standard output then belongs to
+    JSON.
     """
     if _quiet:
         return
-    caption = "\n".join(notes) or None
-    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
-    for i, name in enumerate(columns):
-        table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(str(cell) for cell in row))
     stream = sys.stderr if aside else sys.stdout
-    Console(file=stream, width=None if stream.isatty() else 120, **_AS_IT_IS).print(table)
+    out = Console(file=stream, width=None if stream.isatty() else 120, **_AS_IT_IS)
+    cells = [[str(cell) for cell in row] for row in rows]
+    parts = laid_out(columns, cells, out.width, keys)
+    for number, part in enumerate(parts):
+        table = Table(
+            title=title if number == 0 else None,
+            title_justify="left",
+            caption="\n".join(notes) or None if number == len(parts) - 1 else None,
+            caption_justify="left",
+        )
+        for i, width in part:
+            justify: JustifyMethod = "left" if i < keys else "right"
+            table.add_column(columns[i], justify=justify, overflow="fold", width=width)
+        for row in cells:
+            table.add_row(*(row[i] for i, _ in part))
+        out.print(table)
 
 
 class Screen:

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from sf2cli.errors import Sf2Error
+from sf2cli.errors import Sf2Error, did_you_mean, why
 from sf2cli.head_recipe import HeadRecipe, SphereFace2Recipe
-from sf2cli.section import Section
+from sf2cli.section import Section, field_names
 
 
 class AugmentRecipe(Section):
@@ -194,7 +194,7 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
             f"recipe {path}: no such file", "configs/ has recipes to start from."
         ) from None
     except (OSError, UnicodeDecodeError) as failure:
-        raise Sf2Error(f"recipe {path}: cannot be read ({failure})") from None
+        raise Sf2Error(f"recipe {path}: cannot be read ({why(failure)})") from None
     except (yaml.YAMLError, ValueError, RecursionError) as failure:
         raise Sf2Error(f"recipe {path}: not YAML: {' '.join(str(failure).split())}") from None
     if not isinstance(tree, dict):
@@ -232,18 +232,21 @@ def _apply(tree: dict[str, Any], override: str) -> None:
 def _explain(path: Path, failure: ValidationError) -> str:
     lines = []
     for problem in failure.errors():
-        place = list(problem["loc"])
-        if place[0] == "head":
-            # The loss, which pydantic names between the section and the field.
-            del place[1:2]
+        place, loss = list(problem["loc"]), "sphereface2"
+        if place[0] == "head" and place[1:]:
+            # Pydantic names it between the section and the field.
+            loss = str(place.pop(1))
         where = ".".join(str(part) for part in place) or "recipe"
         if problem["type"] == "extra_forbidden":
-            lines.append(f"unknown field {where} (found {problem['input']!r})")
+            meant = did_you_mean(where, field_names(Recipe, loss))
+            lines.append(f"unknown field {where} (found {problem['input']!r}){meant}")
         elif problem["type"] == "missing":
             lines.append(f"{where} is missing")
         elif problem["type"] == "union_tag_invalid":
             context = problem["ctx"]
-            lines.append(f"head.loss is {context['tag']!r}, expected {context['expected_tags']}")
+            tag, expected = context["tag"], context["expected_tags"]
+            meant = did_you_mean(tag, expected.replace("'", "").split(", "))
+            lines.append(f"head.loss is {tag!r}, expected {expected}{meant}")
         else:
             found = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
             lines.append(f"{where}: {problem['msg'].removeprefix('Value error, ')}{found}")

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from sf2cli.errors import Sf2Error
@@ -84,6 +86,32 @@ def test_bad_overrides_are_named(tmp_path, override):
 def test_mistakes_name_the_field_and_the_value(tmp_path, text, named):
     with pytest.raises(Sf2Error, match=named):
         load_recipe(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("field", "meant"),
+    [
+        ("optimiser.lr", "optimizer"),
+        ("lr", "optimizer.lr"),
+        ("data.batch_size", "batch_size"),
+        ("data.augment.croop", "data.augment.crop"),
+        ("validation.set", "validation.sets"),
+        ("head.lamda", "head.lambda"),
+        ("head.curriculum.shar", "head.curriculum.share"),
+    ],
+)
+def test_a_misspelt_field_is_told_what_it_may_mean(tmp_path, field, meant):
+    with pytest.raises(Sf2Error, match=rf"did you mean {re.escape(meant)}\?"):
+        load_recipe(write(tmp_path, MINIMAL), (f"{field}=1",))
+
+
+def test_only_the_fields_of_the_heads_own_loss_are_proposed(tmp_path):
+    # SphereFace2 has no margin, and no scale; what else might they mean?
+    for field in ("margin", "scale"):
+        with pytest.raises(Sf2Error, match=rf"unknown field head\.{field} \(found 1\)$"):
+            load_recipe(write(tmp_path, MINIMAL), (f"head.{field}=1",))
+    with pytest.raises(Sf2Error, match=r"did you mean head\.margin\?"):
+        load_recipe(write(tmp_path, MINIMAL), ("head={loss: arcface, margn: 1}",))
 
 
 def test_missing_file(tmp_path):

@@ -35,7 +35,7 @@ class Finding:
         title: for people.
         meaning: what it is, and by which rule.
         entries: the worst first.
-        drop: lines that drop.txt gets, and why.
+        drop: lines that drop.txt gets, for the reason in `title`.
     """
 
     name: str

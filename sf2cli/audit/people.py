@@ -52,7 +52,7 @@ def one_person(seen: Looks, threshold: float) -> tuple[Finding, list[list[int]]]
     pairs, cosines = like_pairs(seen.means.units, None, threshold)
     finding = Finding(
         "one_person",
-        "Identities that look like one person",
+        "Pairs of identities that look like one person",
         f"The cosine of their mean embeddings is {threshold:.3f} or more. merge.txt has them:"
         " look at the pictures, and delete the lines of those who only resemble each other.",
         [

@@ -10,7 +10,7 @@ from torch import nn
 from sf2cli.backbones import iresnet, sfnet
 from sf2cli.backbones.glyphnet import GlyphNet
 from sf2cli.backbones.mobilefacenet import MobileFaceNet
-from sf2cli.errors import Sf2Error
+from sf2cli.errors import Sf2Error, did_you_mean
 
 _STRIDE = 16
 
@@ -48,7 +48,8 @@ def build_backbone(
     """
     if name not in _FACTORIES:
         raise Sf2Error(
-            f"backbone name: found {name!r}, which is not a backbone",
+            f"backbone name: found {name!r}, which is not a backbone"
+            f"{did_you_mean(name, _FACTORIES)}",
             f"Use one of {', '.join(_FACTORIES)}.",
         )
     if embedding_size < 1:

@@ -82,5 +82,5 @@ def command(
     if as_json:
         console.result_json(outcome.document)
     else:
-        console.result_table("audit", ("what", "found", "in drop.txt"), outcome.rows)
+        console.result_table("audit", ("what", "found", "lines of drop.txt"), outcome.rows)
     console.info(f"report: {outcome.page}")

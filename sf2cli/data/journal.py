@@ -172,13 +172,39 @@ class Journal:
         return finished
 
     def _compare(self, first: dict[str, Any], packing: dict[str, Any]) -> None:
-        for name in packing.keys() - {"started_ns"}:
+        for name in (name for name in packing if name != "started_ns"):
             if first.get(name) != packing[name]:
                 raise Sf2Error(
-                    f"{self._path.parent} holds an interrupted packing with another {name}:"
-                    f" {first.get(name)}, where this one has {packing[name]}",
+                    f"{self._path.parent} holds an interrupted packing with"
+                    f" {_difference(name, first.get(name), packing[name])}",
                     "Give the command as it was, to go on with it, or --restart to begin anew.",
                 )
+
+
+def _difference(name: str, before: Any, now: Any) -> str:
+    """What is another than it was in the field `name` of a packing, in words."""
+    if name == "split":
+        keys = ("--holdout", "--holdout-seed")
+        before, now = (dict(zip(keys, said or (), strict=False)) for said in (before, now))
+    if isinstance(before, dict) and isinstance(now, dict):
+        changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+        parts = [_against(f"{key} {_said(before.get(key))}", now.get(key)) for key in changed]
+        return f"another {name.removesuffix('s')}: {'; '.join(parts)}"
+    if name == "list of images":
+        # "images of identities, digest"
+        before, now = (str(said).partition(",")[0] for said in (before, now))
+        if before == now:
+            return f"another {name}: as many, {now} identities, but not the same"
+        before, now = f"{before} identities", f"{now} identities"
+    return f"another {name}: {_against(_said(before), now)}"
+
+
+def _against(before: str, now: Any) -> str:
+    return f"{before}, where this one has {_said(now)}"
+
+
+def _said(value: Any) -> str:
+    return "none" if value is None else str(value)
 
 
 def progress_in(folder: Path) -> str:

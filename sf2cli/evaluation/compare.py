@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sf2cli.errors import Sf2Error
+from sf2cli.errors import Sf2Error, why
 from sf2cli.evaluation.kept_scores import KeptScores, read_scores
 from sf2cli.evaluation.measure import FARS
 from sf2cli.evaluation.paired import Paired, paired_bootstrap
@@ -65,7 +65,9 @@ def open_run(folder: Path) -> Run:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as failure:
-        raise Sf2Error(f"{path}: cannot be read ({failure})", "Evaluate the model again.") from None
+        raise Sf2Error(
+            f"{path}: cannot be read ({why(failure)})", "Evaluate the model again."
+        ) from None
     kind = (document.get("format"), document.get("version")) if isinstance(document, dict) else ()
     if kind != ("sf2-report", 2):
         raise Sf2Error(

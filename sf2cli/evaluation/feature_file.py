@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sf2cli.backbones.saved import Preprocessing, first_few
-from sf2cli.errors import Sf2Error
+from sf2cli.errors import Sf2Error, why
 from sf2cli.evaluation.embed import check_finite
 from sf2cli.evaluation.embedder import EmbedderCard
 from sf2cli.evaluation.input_options import InputOptions
@@ -106,8 +106,7 @@ def _read(file: Path) -> tuple[NDArray[np.floating], list[str] | None]:
             keys = [str(key) for key in content["keys"]] if "keys" in content else None
             return content["embeddings"], keys
     except OSError as failure:
-        reason = failure.strerror or str(failure)
-        raise Sf2Error(f"features {file}: cannot be read ({reason})", _REMEDY) from None
+        raise Sf2Error(f"features {file}: cannot be read ({why(failure)})", _REMEDY) from None
     except (ValueError, EOFError, KeyError, BadZipFile) as failure:
         raise Sf2Error(f"features {file}: not numpy's format ({failure})", _REMEDY) from None
 
@@ -124,7 +123,7 @@ def _read_keys(path: Path) -> list[str]:
     try:
         return path.read_bytes().decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as failure:
-        raise Sf2Error(f"keys {path}: cannot be read ({failure})") from None
+        raise Sf2Error(f"keys {path}: cannot be read ({why(failure)})") from None
 
 
 def _places(file: Path, rows: NDArray[np.floating], keys: list[str]) -> dict[str, int]:

@@ -16,7 +16,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from sf2cli.errors import Sf2Error
+from sf2cli.errors import Sf2Error, why
 from sf2cli.evaluation.evaluate import MODEL, Result
 from sf2cli.evaluation.scoring import Scores
 
@@ -73,7 +73,7 @@ def read_scores(path: Path) -> dict[int, KeptScores]:
             }
     except OSError as failure:
         raise Sf2Error(
-            f"scores {path}: cannot be read ({failure.strerror or failure})",
+            f"scores {path}: cannot be read ({why(failure)})",
             "Evaluate the model again: a report keeps its scores beside it.",
         ) from None
     except (ValueError, KeyError, EOFError, IndexError, BadZipFile) as failure:

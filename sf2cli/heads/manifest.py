@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from sf2cli.errors import DamagedError
+from sf2cli.errors import DamagedError, why
 from sf2cli.heads.shard_file import BLOCK_ROWS, RowLayout, read_rows
 from sf2cli.heads.softmax import MarginSoftmax
 from sf2cli.heads.sphereface2 import SphereFace2
@@ -154,6 +154,6 @@ def read_range(
         try:
             read_rows(path, manifest.layout(entry), entry.sha256, part, low - entry.start)
         except OSError as error:
-            raise DamagedError(f"{path}: cannot be read ({error})", REMEDY) from None
+            raise DamagedError(f"{path}: cannot be read ({why(error)})", REMEDY) from None
         except DamagedError as error:
             raise DamagedError(error.message, REMEDY) from None

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sf2cli.errors import Sf2Error
+from sf2cli.errors import Sf2Error, did_you_mean, why
 
 
 class Device(BaseModel):
@@ -103,7 +103,7 @@ def _read_machine(path: Path) -> Machine:
     except FileNotFoundError:
         raise Sf2Error(f"--target {path}: no such file") from None
     except (OSError, UnicodeDecodeError) as failure:
-        raise Sf2Error(f"--target {path}: cannot be read ({failure})") from None
+        raise Sf2Error(f"--target {path}: cannot be read ({why(failure)})") from None
     except json.JSONDecodeError as failure:
         raise Sf2Error(f"--target {path}: not JSON ({failure})") from None
     except ValidationError as failure:
@@ -117,5 +117,5 @@ def _explain(error: Mapping[str, Any]) -> str:
     if error["type"] == "missing":
         return f"{where} is missing"
     if error["type"] == "extra_forbidden":
-        return f"unknown field {where}"
+        return f"unknown field {where}{did_you_mean(where, Machine.model_fields)}"
     return f"{where}: {error['msg']} (found {error['input']!r})"

@@ -24,16 +24,18 @@ _WHERE = ("identities", "head", "product", "element-wise", "update", "comm.", "o
 
 def show(rows: Sequence[Row], skipped: Sequence[str], title: str) -> None:
     """Print what was measured, the comparison, and curves where there are several sizes."""
-    console.result_table(f"step time, {title}", _TIMES, [_time_cells(row) for row in rows])
+    console.result_table(f"step time, {title}", _TIMES, [_time_cells(row) for row in rows], keys=2)
     console.result_table(
         "peak memory (beyond: weights, momentum and the process)",
         _MEMORY,
         [_memory_cells(row) for row in rows],
+        keys=2,
     )
     console.result_table(
         "where a head step goes, and its products against the bare tile products",
         _WHERE,
         [_share_cells(row) for row in rows],
+        keys=2,
     )
     compared = comparison(rows)
     if compared:
@@ -50,6 +52,7 @@ def show(rows: Sequence[Row], skipped: Sequence[str], title: str) -> None:
                 ]
                 for ratio in compared
             ],
+            keys=3,
         )
     for line in skipped:
         console.result_text(line)

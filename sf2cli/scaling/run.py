@@ -49,11 +49,6 @@ def scale_test(options: Options) -> None:
             search_largest(head, options.workload, budget, backbone, measure)
             for head in options.heads
         ]
-        for most in found:
-            console.info(
-                f"{most.point.head.label}: {most.point.num_ids:,} identities are the most that"
-                f" trained within {show_bytes(budget.bytes)}; the plan's overhead is an estimate"
-            )
         skipped: list[str] = []
     else:
         chosen = [line for line in lines if line.chosen]
@@ -75,6 +70,9 @@ def scale_test(options: Options) -> None:
         report.show(rows, skipped, title)
     if options.out is not None:
         report.write(options.out, whole, title)
+    if options.largest:
+        for most in found:
+            console.info(_answer(most, options.memory, budget))
 
 
 def describe(workload: Workload) -> str:
@@ -129,6 +127,15 @@ def _point(line: PlanLine, workload: Workload) -> Point:
 def _left_out(line: PlanLine, nproc: int) -> str:
     needed = show_bytes(line.memory.total * nproc)
     return f"not measured: {line.head.label} at {line.num_ids:,} identities needs {needed}"
+
+
+def _answer(most: Measurement, memory: int | None, budget: Budget) -> str:
+    """What --max found, in one sentence."""
+    limit = f"--memory {show_bytes(memory)}" if memory else f"the {show_bytes(budget.bytes)} free"
+    return (
+        f"{most.point.head.label}: {most.point.num_ids:,} identities are the most that trained"
+        f" within {limit}; the plan's overhead is an estimate"
+    )
 
 
 def _row(measurement: Measurement, backbone: BackboneCost | None) -> dict[str, Any]:

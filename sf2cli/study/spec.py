@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sf2cli.errors import Sf2Error
+from sf2cli.errors import Sf2Error, did_you_mean, why
 
 _NAME = re.compile(r"^[\w.+=-]+( [\w.+=-]+)*$")
 
@@ -132,7 +132,7 @@ def load_study(path: Path) -> Study:
     except FileNotFoundError:
         raise Sf2Error(f"study {path}: no such file", "configs/studies/ has some.") from None
     except (OSError, UnicodeDecodeError) as failure:
-        raise Sf2Error(f"study {path}: cannot be read ({failure})") from None
+        raise Sf2Error(f"study {path}: cannot be read ({why(failure)})") from None
     except yaml.YAMLError as failure:
         raise Sf2Error(f"study {path}: not YAML: {' '.join(str(failure).split())}") from None
     except ValidationError as failure:
@@ -146,5 +146,7 @@ def _explain(failure: ValidationError) -> str:
     for problem in failure.errors():
         where = ".".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = f"no field of a study{did_you_mean(where, Study.model_fields)}"
         lines.append(f"{where}: {message}" if where else message)
     return "; ".join(lines)

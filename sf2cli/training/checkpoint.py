@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from sf2cli.errors import DamagedError, Sf2Error
+from sf2cli.errors import DamagedError, Sf2Error, why
 from sf2cli.heads.manifest import MANIFEST
 from sf2cli.heads.state import load_head
 from sf2cli.training import checkpoint_folder
@@ -122,7 +122,7 @@ def read_tensors(checkpoint: Path, name: str, state: RunState) -> dict[str, Tens
             raise DamagedError(f"{path}: not the file that {STATE} names (sha256 differs)")
         return load(data)
     except (OSError, SafetensorError) as failure:
-        raise DamagedError(f"{path}: cannot be read ({failure})") from None
+        raise DamagedError(f"{path}: cannot be read ({why(failure)})") from None
 
 
 def restore(checkpoint: Path, state: RunState, engine: TrainingEngine) -> None:

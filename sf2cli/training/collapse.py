@@ -49,6 +49,10 @@ class CollapseWatch:
         self._window: list[_Seen] = []
         self._told = False
 
+    def rest(self) -> None:
+        """Tell nothing: it was told before the run was resumed."""
+        self._told = True
+
     def see(self, step: int, loss: float, values: Mapping[str, float], hp: object) -> str | None:
         """What to tell the user after this step, at most once in a run; None if there is nothing.
 

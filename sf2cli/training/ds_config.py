@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from sf2cli.errors import Sf2Error
+from sf2cli.errors import Sf2Error, did_you_mean, why
 from sf2cli.recipe import Recipe
 from sf2cli.training.ds_keys import (
     FP16_COUNTS,
@@ -41,7 +41,7 @@ def load_ds_config(path: Path) -> dict[str, Any]:
             f"--deepspeed {path}: no such file", "configs/ has ds_*.json files to start from."
         ) from None
     except (OSError, UnicodeDecodeError) as failure:
-        raise Sf2Error(f"--deepspeed {path}: cannot be read ({failure})") from None
+        raise Sf2Error(f"--deepspeed {path}: cannot be read ({why(failure)})") from None
     except (ValueError, RecursionError) as failure:
         raise Sf2Error(f"--deepspeed {path}: not JSON ({failure})") from None
     if not isinstance(config, dict):
@@ -57,7 +57,8 @@ def _refuse_unhonoured(path: Path, config: dict[str, Any]) -> None:
         if key in REFUSED:
             raise Sf2Error(f"--deepspeed {path}: {key}: sf2 cannot honour it: {REFUSED[key]}")
         raise Sf2Error(
-            f"--deepspeed {path}: {key}: not a setting of DeepSpeed 0.19",
+            f"--deepspeed {path}: {key}: not a setting of DeepSpeed 0.19"
+            f"{did_you_mean(key, (*HONOURED, *REFUSED))}",
             f"Remove it; sf2 honours {', '.join(sorted(HONOURED))}.",
         )
     _check_zero(path, _section(path, config, "zero_optimization", ZERO_HONOURED))
@@ -97,7 +98,8 @@ def _section(
     for key, value in section.items():
         if key not in honoured and not _is_off(value):
             raise Sf2Error(
-                f"--deepspeed {path}: {name}.{key}: sf2 cannot honour it",
+                f"--deepspeed {path}: {name}.{key}: sf2 cannot honour it"
+                f"{did_you_mean(key, honoured)}",
                 f"Remove it; of {name}, sf2 honours {', '.join(sorted(honoured))}.",
             )
     return section

@@ -9,7 +9,7 @@ from torch import nn
 from sf2cli import console
 from sf2cli.data.bad_samples import BadSamples
 from sf2cli.data.packed import PackedSet
-from sf2cli.errors import Sf2Error
+from sf2cli.errors import Sf2Error, in_short, why
 from sf2cli.files import file_sha256
 from sf2cli.heads.initial import derived_seed
 from sf2cli.heads.manifest import MANIFEST, HeadManifest, check_files, read_head_manifest
@@ -77,6 +77,11 @@ def grafted_start(settings: Settings, world: World) -> Start:
         f"started from {checkpoint}: {graft}; bias {manifest.bias:.3f}, for"
         f" {head.num_classes} identities {head.bias.item():.3f}"
     )
+    if not len(graft.carried) and not len(graft.merged):
+        console.warn(
+            f"{start.run} and {packed.title} have no identity's name in common: the run starts"
+            " with that backbone and rows that are all new; start.renamed says who is who"
+        )
     return Start(engine, bad_samples=dict(bad.found))
 
 
@@ -89,8 +94,7 @@ def _backbones(checkpoint: Path, recipe: Recipe) -> tuple[nn.Module, nn.Module]:
             module.load_state_dict(weights)
     except RuntimeError as failure:
         raise Sf2Error(
-            f"start.run: {checkpoint} is not of this recipe's backbone"
-            f" ({' '.join(str(failure).split())[:200]})",
+            f"start.run: {checkpoint} is not of this recipe's backbone ({in_short(failure)})",
             "Take the backbone section and image size from that run's recipe.yaml.",
         ) from None
     return found
@@ -122,7 +126,7 @@ def _read_renamed(path: Path) -> dict[str, str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as failure:
-        raise Sf2Error(f"start.renamed {path}: cannot be read ({failure})") from None
+        raise Sf2Error(f"start.renamed {path}: cannot be read ({why(failure)})") from None
     renamed: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sf2cli.errors import Sf2Error
+from sf2cli.errors import Sf2Error, why
 
 _LINE = re.compile(r"^(\S+)\s+slots=(\d+)$")
 _OPTION = "--hostfile"
@@ -23,7 +25,7 @@ def read_hostfile(path: Path) -> dict[str, int]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as failure:
-        raise Sf2Error(f"--hostfile {path}: cannot be read ({failure})") from None
+        raise Sf2Error(f"--hostfile {path}: cannot be read ({why(failure)})") from None
     slots: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         text = line.partition("#")[0].strip()
@@ -46,19 +48,43 @@ def launch_on_hosts(path: Path, arguments: Sequence[str]) -> int:
     """Run `sf2 ARGUMENTS`, less --hostfile, on every host of the file; the exit status.
 
     DeepSpeed's launcher needs pdsh, ssh without a password, and sf2, the shards and the run folder
-    at the same paths on every host. On one host it needs none of them.
+    at the same paths on every host. Where this machine is the only one it needs none of them.
 
     Raises:
-        Sf2Error: the launcher is not installed.
+        Sf2Error: the launcher, ssh or pdsh is not installed, or the first host is not reached.
     """
     launcher = Path(sys.executable).parent / "deepspeed"
     command = [str(launcher), "--hostfile", str(path), "--no_python", "--no_local_rank"]
+    hosts = list(read_hostfile(path))
+    if len(hosts) == 1 and hosts[0] in ("localhost", "127.0.0.1", socket.gethostname()):
+        command += ["--master_addr", "127.0.0.1"]
+    else:
+        _check_reach(path, hosts[0])
+    # DeepSpeed's own check ends in a traceback.
+    command.append("--no_ssh_check")
     sf2 = str(Path(sys.executable).parent / "sf2")
     try:
         done = subprocess.run([*command, sf2, *without_hostfile(arguments)], check=False)
     except OSError as failure:
         raise Sf2Error(f"--hostfile {path}: {launcher}: {failure.strerror}") from None
     return min(done.returncode, 1) if done.returncode >= 0 else 1
+
+
+def _check_reach(path: Path, host: str) -> None:
+    for program in ("ssh", "pdsh"):
+        if shutil.which(program) is None:
+            raise Sf2Error(
+                f"--hostfile {path}: {program} is not installed",
+                "Install it, or start the ranks with torchrun or srun.",
+            )
+    asked = ["ssh", "-o", "PasswordAuthentication=no", "-o", "BatchMode=yes", host, "hostname"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise Sf2Error(
+            f"--hostfile {path}: {host} is not reached by ssh without a password ({said})",
+            f"Make `ssh {host} hostname` work; on one machine use --nproc.",
+        )
 
 
 def without_hostfile(arguments: Sequence[str]) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -117,6 +119,12 @@ class Run:
             console.info(f"from here on with {', '.join(changes)}")
         if loader.wrong_labels:
             console.info(f"label noise: {loader.wrong_labels:.2%} of the labels are wrong")
+        cores = len(os.sched_getaffinity(0))
+        if recipe.data.workers > cores:
+            console.warn(
+                f"data.workers: {recipe.data.workers} processes a rank where there are {cores}"
+                " cores; fewer are likely faster"
+            )
         metrics = self.folder.begin(recipe, ds_config, start.step)
         console.info(
             f"{self.packed.manifest.num_identities} identities, {len(self.packed)} images,"
@@ -141,6 +149,8 @@ class Run:
 
     def _loader(self, world: World) -> TrainLoader:
         data = self.recipe.data
+        # Torch's own sentence, which comes once a rank and epoch; `_begin` says it in ours.
+        warnings.filterwarnings("ignore", "This DataLoader will create")
         return TrainLoader(
             self.packed,
             batch_size=self.recipe.batch_size // world.size,
@@ -186,6 +196,8 @@ class Run:
                 saver.poll()
                 stop = request.agreed()
                 last = stop != 0 or number == total
+                if stop and number < total:
+                    console.info(f"stopping after step {number}: saving; Ctrl-C ends without it")
                 if last or number % recipe.checkpoint.every_steps == 0:
                     saver.save(engine, number, loader.bad_samples, last=last)
                 if stop and number < total:

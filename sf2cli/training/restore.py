@@ -13,7 +13,7 @@ import torch
 
 from sf2cli import console
 from sf2cli.data.packed import PackedSet
-from sf2cli.errors import DamagedError, Sf2Error
+from sf2cli.errors import DamagedError, Sf2Error, in_short
 from sf2cli.heads.manifest import read_head_manifest
 from sf2cli.heads.ranks import Ranks
 from sf2cli.recipe import Recipe
@@ -103,8 +103,7 @@ def _restored(checkpoint: Path, settings: Settings, world: World, ranks: Ranks) 
         backbone.load_state_dict(weights)
     except RuntimeError as problem:
         raise DamagedError(
-            f"{checkpoint / BACKBONE}: not of this recipe's backbone"
-            f" ({' '.join(str(problem).split())[:200]})"
+            f"{checkpoint / BACKBONE}: not of this recipe's backbone ({in_short(problem)})"
         ) from None
     products: torch.dtype = getattr(torch, state.products)
     num_classes = settings.packed.manifest.num_identities

@@ -11,7 +11,7 @@ from typing import Any
 from sf2cli import console
 from sf2cli.data.packed import PackedSet
 from sf2cli.data.training_set import open_training_set
-from sf2cli.errors import Sf2Error
+from sf2cli.errors import Sf2Error, in_short
 from sf2cli.head_recipe import SoftmaxRecipe
 from sf2cli.processes import end_with_parent
 from sf2cli.recipe import Recipe, load_recipe
@@ -123,8 +123,7 @@ def check_inputs(
 def _lost(place: Place | None, failure: RuntimeError) -> Sf2Error:
     rank = f"rank {place.rank} of {place.world_size}" if place else "this rank"
     return Sf2Error(
-        f"{rank} lost another one: it ended, or its host cannot be reached"
-        f" ({' '.join(str(failure).split())[:200]})",
+        f"{rank} lost another one: it ended, or its host cannot be reached ({in_short(failure)})",
         "See why, then go on with --resume, on the hosts that are left if need be.",
     )
 
@@ -176,10 +175,28 @@ def _check_folder(folder: Path, resume: bool) -> None:
     # --resume as well.
     if resume and not has_run and "TORCHELASTIC_RUN_ID" not in os.environ:
         raise Sf2Error(f"--resume: no run in {folder}", "Start it without --resume.")
+    if folder.is_dir() and not has_run:
+        _check_empty(folder)
     above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         why = "may not be written to" if above.is_dir() else "is not a folder"
         raise Sf2Error(f"run folder {folder}: {above} {why}", "Choose another with --out.")
+
+
+def _check_empty(folder: Path) -> None:
+    """A run that was ended before its first step may have left its settings and its lock."""
+    ours = {"recipe.yaml", "ds.json"}
+    strange = sorted(
+        entry.name
+        for entry in os.scandir(folder)
+        if entry.name not in ours and not entry.name.startswith(".")
+    )
+    if strange:
+        more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
+        raise Sf2Error(
+            f"run folder {folder}: holds {strange[0]}{more} and no run",
+            "Choose a new or an empty folder with --out.",
+        )
 
 
 def _check_watching(recipe: Recipe) -> None:

@@ -47,7 +47,10 @@ class StopRequest:
 
     def _note(self, number: int, _: FrameType | None) -> None:
         if self._number and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(
+                "ended at a second Ctrl-C, without waiting for the checkpoint\n"
+                "  --resume goes on from the last whole one."
+            )
         self._number = self._number or number
 
     def __enter__(self) -> StopRequest:

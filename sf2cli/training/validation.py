@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sf2cli import console
 from sf2cli.backbones.registry import build_backbone
 from sf2cli.backbones.saved import CARD_NAME, Preprocessing, load_model, normalise
+from sf2cli.data.manifest import MANIFEST_NAME
 from sf2cli.errors import Sf2Error
 from sf2cli.evaluation.all_pairs import MAX_IMAGES, open_all_pairs
 from sf2cli.evaluation.bins import open_bin
@@ -23,6 +24,7 @@ from sf2cli.evaluation.pair_set import PairSet
 from sf2cli.evaluation.scoring import Scores, all_cosines, listed_cosines
 from sf2cli.evaluation.tenfold import FOLDS
 from sf2cli.evaluation.verification import SortedScores
+from sf2cli.files import file_sha256
 from sf2cli.heads.partition import Partition
 from sf2cli.heads.ranks import Ranks
 from sf2cli.recipe import ValidationRecipe
@@ -61,6 +63,16 @@ def open_sets(settings: ValidationRecipe) -> list[PairSet]:
                 "Take metric eer or auc.",
             )
     return sets
+
+
+def trained_on(settings: ValidationRecipe, manifest_sha256: str) -> list[Path]:
+    """Those of the packed sets whose manifest is that of the training set."""
+    manifests = [path / MANIFEST_NAME for path in settings.sets]
+    return [
+        manifest.parent
+        for manifest in manifests
+        if manifest.exists() and file_sha256(manifest) == manifest_sha256
+    ]
 
 
 class Validator:

@@ -44,6 +44,8 @@ def watch(
             show(_text(run, metrics, over, size))
         elif wait is None:
             raise Sf2Error(f"{path}: no step was measured yet", "Wait for the run's first step.")
+        else:
+            show(f"{run}: no step was measured yet")
         if wait is None or over:
             return
         wait()

@@ -16,7 +16,7 @@ from sf2cli.training.probe import Probe
 from sf2cli.training.restore import Settings
 from sf2cli.training.run_folder import RunFolder
 from sf2cli.training.sinks import Sink, tensorboard, wandb
-from sf2cli.training.validation import Validator, open_sets
+from sf2cli.training.validation import Validator, open_sets, trained_on
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,11 @@ class Watched:
         self._validator = None
         if recipe.validation:
             sets, device = open_sets(recipe.validation), engine.head.weight.device
+            for path in trained_on(recipe.validation, settings.manifest_sha256):
+                console.warn(
+                    f"validation.sets: {path} is the training set itself; it does not tell how"
+                    " well the model does on people it has not seen"
+                )
             self._validator = Validator(
                 settings, recipe.validation, sets, engine.head.ranks, folder.best, device
             )
@@ -60,6 +65,8 @@ class Watched:
             held: closes them.
         """
         self._sinks = [metrics]
+        if f'"{COLLAPSED}"' in self._folder.metrics.read_text(encoding="utf-8"):
+            self._collapse.rest()
         watch, folder = self._recipe.watch, self._folder.path
         if watch.tensorboard:
             self._sinks.append(held.enter_context(tensorboard(folder / "tensorboard", start)))

@@ -84,6 +84,7 @@ def test_what_needs_no_model(photos, here):
 def test_the_page_stands_alone_and_shows_the_pictures(photos, here):
     shown = sf2("audit", "sets/faces")
     assert shown.exit_code == 0
+    assert "warning" not in shown.stderr
     assert "One image in several identities" in shown.stdout
     page = (here / "sets" / "faces-audit" / "audit.html").read_text()
     assert re.findall(r'(?:src|href)="(?!data:image/png|#)', page) == []
@@ -180,7 +181,10 @@ def test_a_model_that_was_never_trained_tells_patterns_apart(here):
     (here / "photos" / "id4" / "id4_0002.png").rename(here / "photos" / "id0" / "wrong.png")
     assert sf2("pack", "photos", "faces").exit_code == 0
     write_model(here / "model")
-    found = audit("--model", "model", of="faces")
+    shown = sf2("audit", "faces", "--json", "--model", "model")
+    found = json.loads(shown.stdout)
+    strangers = found["counts"]["strangers"]
+    assert f"warning: to --model model {strangers} of 30 images look more like" in shown.stderr
     assert found["one_person"][0]["identities"] == ["again", "id2"]
     first = found["strangers"][0]
     assert (first["image"], first["looks_like"]) == ("id0/wrong.png", "id4")
@@ -201,6 +205,26 @@ def test_against_another_set(photos, here, model):
     found = audit("--against", "sets/test", "--model", "run", "--one-person-from", 0.9)
     alike = sorted(one["identities"] for one in found["overlap_people"])
     assert alike == [["bo", "bo"], ["carl", "fay"]]
+
+
+def test_table_page_and_lists_have_the_same_numbers(photos, here):
+    write(here / "tests" / "eve" / "copied.png", smooth(0))
+    write(here / "tests" / "eve" / "twice.png", smooth(0))
+    assert sf2("pack", "tests", "sets/test").exit_code == 0
+    shown = sf2("audit", "sets/faces", "--against", "sets/test", "--out", "found")
+    cells = [line.strip("│ ").split("│") for line in shown.stdout.splitlines() if "│" in line]
+    table = {what.strip(): (int(found), int(lines)) for what, found, lines in cells}
+    # anna/again.png is dropped already, as a copy.
+    assert table["Images that test has too"] == (1, 1)
+    assert sum(count for _, count in table.values()) == len(lines(here / "found" / "drop.txt"))
+    page = (here / "found" / "audit.html").read_text()
+    rows = re.findall(r">([^<]*)</a></td><td>(\d+)</td>\s*<td>(\d+)</td>", page)
+    assert {what: (int(found), int(count)) for what, found, count in rows} == table
+    counts = json.loads((here / "found" / "audit.json").read_text())["counts"]
+    assert list(counts.values()) == [found for found, _ in table.values()]
+    for name in (name for name, count in counts.items() if count):
+        section = re.search(rf'<h2 id="{name}">.*?(?=<h2|</body>)', page, re.DOTALL)[0]
+        assert (section.count("<figure>") or section.count("<li>")) == counts[name]
 
 
 def test_mistakes(photos, here):

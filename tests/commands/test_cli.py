@@ -66,7 +66,9 @@ def test_version():
     ("arguments", "named"),
     [
         (["nonsense"], "No such command 'nonsense'"),
+        (["trian"], "No such command 'trian'. Did you mean 'train'?"),
         (["--nonsense"], "No such option"),
+        (["train", "r.yaml", "--deepsped", "d.json"], "Did you mean '--deepspeed'?"),
         (["pack"], "Missing argument 'SOURCE'"),
         (["pack", "photos"], "Missing argument 'OUT'"),
         (["pack", "photos", "out", "--holdout", "0"], "0 is not in the range"),
@@ -100,6 +102,11 @@ def test_a_mistake_is_one_message_and_exits_1(monkeypatch):
 def test_ctrl_c_exits_130(monkeypatch):
     shown = failing(monkeypatch, KeyboardInterrupt())
     assert (shown.exit_code, shown.stderr) == (130, "error: interrupted\n")
+
+
+def test_ctrl_c_may_say_more(monkeypatch):
+    shown = failing(monkeypatch, KeyboardInterrupt("ended at once"))
+    assert (shown.exit_code, shown.stderr) == (130, "error: ended at once\n")
 
 
 def test_a_defect_of_ours_is_not_hidden(monkeypatch):

@@ -116,7 +116,9 @@ def test_ctrl_c_saves_and_says_so_with_status_130(name, arguments, processes, pl
     assert code == 130, said
     first, *progress, last, remedy = said.splitlines()
     assert first.startswith("5 identities")
-    assert all(line.startswith(("train: ", "checkpoint: ")) for line in progress)
+    told = ("train: ", "checkpoint: ", "stopping after step ")
+    assert all(line.startswith(told) for line in progress)
+    assert "saving; Ctrl-C ends without it" in said
     step = newest_step(place / name)
     assert last == f"error: stopped by SIGINT after step {step} of 1000000, which is saved"
     assert remedy == "  Go on with --resume."

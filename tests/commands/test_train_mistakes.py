@@ -39,6 +39,8 @@ def place(tmp_path_factory):
         "offload_param": {"zero_optimization": {"stage": 3, "offload_param": {"device": "cpu"}}},
         "unknown": {"colour": "red"},
         "bucket": {"zero_optimization": {"stage": 2, "reduce_bucket_size": "big"}},
+        "misspelt": {"zero_optimisation": {"stage": 1}},
+        "deep": {"zero_optimization": {"stge": 1}},
         "communication": {"communication_data_type": "fp8"},
     }
     for name, config in refused.items():
@@ -51,6 +53,10 @@ def place(tmp_path_factory):
     (folder / "run").mkdir()
     (folder / "run" / "metrics.jsonl").write_text("")
     (folder / "file").write_text("")
+    (folder / "thesis").mkdir()
+    for name in ("chapter1.tex", "chapter2.tex", ".hidden"):
+        (folder / "thesis" / name).write_text("")
+    (folder / "latin.yaml").write_bytes(b"name: M\xfcller")
     return folder
 
 
@@ -60,7 +66,13 @@ def place(tmp_path_factory):
         (["none.yaml", "--deepspeed", "ds.json"], ["recipe none.yaml: no such file"]),
         (["text.yaml", "--deepspeed", "ds.json"], ["recipe text.yaml: not YAML"]),
         (["list.yaml", "--deepspeed", "ds.json"], ["list.yaml: expected a mapping", "found list"]),
-        (["unknown.yaml", "--deepspeed", "ds.json"], ["unknown field colour (found 'red')"]),
+        (["unknown.yaml", "--deepspeed", "ds.json"], ["unknown field colour (found 'red')\n"]),
+        (["set", "--deepspeed", "ds.json"], ["recipe set: cannot be read (Is a directory)"]),
+        (["latin.yaml", "--deepspeed", "ds.json"], ["latin.yaml: cannot be read (not UTF-8 text)"]),
+        (["recipe.yaml", "--deepspeed", "set"], ["--deepspeed set: cannot be read (Is a dir"]),
+        (["--hostfile", "none"], ["--hostfile none: cannot be read (No such file or directory)"]),
+        (["--set", "optimizer.lrr=1"], ["optimizer.lrr (found 1); did you mean optimizer.lr?"]),
+        (["--set", "head.loss=arcfce"], ["'arcfce', expected", "; did you mean arcface?"]),
         (["--set", "head.lambda=1.5"], ["head.lambda", "less than 1", "found 1.5"]),
         (["--set", "batch_size=1"], ["batch_size 1 leaves 1 image", "sfnet4_bn needs 2"]),
         (["--set", "head.variant=M"], ["head", "m is 0.4", "variant M"]),
@@ -75,6 +87,7 @@ def place(tmp_path_factory):
             ["communication_data_type: expected fp32, fp16, bf16, found 'fp8'"],
         ),
         (["--set", "backbone.name=none"], ["none", "sfnet4_bn"]),
+        (["--set", "backbone.name=iresnet5"], ["not a backbone; did you mean iresnet50?"]),
         (["recipe.yaml", "--deepspeed", "none.json"], ["--deepspeed none.json: no such file"]),
         (["recipe.yaml", "--deepspeed", "text.json"], ["--deepspeed text.json: not JSON"]),
         (["recipe.yaml", "--deepspeed", "list.json"], ["expected an object, found list"]),
@@ -89,6 +102,14 @@ def place(tmp_path_factory):
         (
             ["recipe.yaml", "--deepspeed", "unknown.json"],
             ["colour: not a setting of DeepSpeed", "Remove it"],
+        ),
+        (
+            ["recipe.yaml", "--deepspeed", "misspelt.json"],
+            ["zero_optimisation: not a setting", "; did you mean zero_optimization?"],
+        ),
+        (
+            ["recipe.yaml", "--deepspeed", "deep.json"],
+            ["zero_optimization.stge: sf2 cannot honour it; did you mean stage?"],
         ),
         (["--nproc", "3"], [f"batch_size {BATCH} of the recipe does not divide by 3 ranks"]),
         (
@@ -112,6 +133,10 @@ def place(tmp_path_factory):
         (["--set", "data.shards=cut"], ["set-000000.tar", "cut short"]),
         (["--set", "data.shards=broken"], ["broken/manifest.json"]),
         (["--out", "run"], ["run holds a run already", "--resume"]),
+        (
+            ["--out", "thesis"],
+            ["run folder thesis: holds chapter1.tex and 1 more and no run", "an empty folder"],
+        ),
         (["--resume"], ["--resume: no run in runs/tiny"]),
         (["--out", "file/run"], ["run folder file/run", "file is not a folder"]),
     ],
@@ -278,3 +303,20 @@ def test_two_runs_do_not_share_a_folder(place):
     assert (done.code, done.out) == (1, "")
     assert "run folder taken: another run is writing to it" in done.err
     assert [*files_below(place / "taken")] == [".lock"]
+
+
+def test_more_loader_processes_than_cores_are_told_in_one_sentence(place):
+    # A real process: the forked ones may have no children.
+    workers = len(os.sched_getaffinity(0)) + 1
+    settings = ("--set", f"data.workers={workers}", "--set", "schedule.steps=1")
+    done = subprocess.run(
+        [sys.executable, "-m", "sf2cli.cli", *TRAIN, *settings, "--out", "crowded"],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    said = f"warning: data.workers: {workers} processes a rank where there are {workers - 1} cores"
+    assert done.stderr.startswith(said)
+    assert "This DataLoader" not in done.stderr

@@ -63,6 +63,15 @@ def test_rows_are_carried_by_name_and_new_ones_are_mean_embeddings(place):
                and "num_batches" not in name)  # fmt: skip
 
 
+def test_a_start_that_carries_no_row_is_warned_of(place):
+    write_set(place / "strangers", [[stored(noise(16, 16, 1, 7))] * 8] * 2, names=["eve", "fay"])
+    options = (*STILL, "--set", "data.shards=strangers", "--set", "start.new_identities=random")
+    done = sf2(*TRAIN, *options, "--start-from", "runs/tiny", "--out", "none", cwd=place)
+    assert done.code == 0, done.err
+    assert "0 rows carried" in done.err
+    assert "warning: runs/tiny and packed set strangers have no identity's name in" in done.err
+
+
 def test_ranks_start_as_one_process_does(place):
     options = ("--start-from", "runs/tiny", "--set", "start.renamed=renamed.tsv")
     (place / "renamed.tsv").write_text("id0\tid1\nid2\tzoe\n")

@@ -53,6 +53,14 @@ def test_every_step_says_how_it_went(watched):
     assert {"images_per_s", "data_wait"} < clocks.keys()
 
 
+def test_validating_on_the_training_set_is_told_once(watched, place):
+    warned = "warning: validation.sets: set is the training set itself"
+    assert watched[1].err.count(warned) == 1
+    shutil.copytree(place / "set", place / "again")
+    options = ("--set", "validation={sets: [again]}", "--set", "schedule.steps=1")
+    assert warned.replace("set is", "again is") in sf2(*TRAIN, *options, cwd=place).err
+
+
 def test_watching_changes_nothing(watched, place):
     for done in sf2_ranks(ranks(2), *TRAIN, "--out", "plain", cwd=place):
         assert done.code == 0, done.err

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sf2cli.data import check
-from sf2cli.data.journal import progress_in
+from sf2cli.data.journal import _difference, progress_in
 from sf2cli.data.pack import PackOptions, pack
 from sf2cli.errors import Sf2Error
 from tests.data.recordio_writer import insightface, write_rec
@@ -131,10 +131,13 @@ def test_the_number_of_workers_may_change(photos, undisturbed, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"size": 8}, "another options: .*'size': None.*'size': 8"),
-        ({"min_images": 2}, "another options"),
-        ({"holdout_seed": 4}, r"another split: \[2, 3\], where this one has \[2, 4\]"),
-        ({"shard_bytes": 8000}, "another options"),
+        ({"size": 8}, "another option: size none, where this one has 8"),
+        ({"min_images": 2}, r"another option: min_images \d, where this one has 2"),
+        ({"holdout_seed": 4}, "another split: --holdout-seed 3, where this one has 4"),
+        (
+            {"shard_bytes": 8000, "min_images": 2},
+            r"another option: min_images 3, where this one has 2; shard_bytes 7000, where",
+        ),
     ],
 )
 def test_other_options_are_refused(photos, tmp_path, monkeypatch, change, named):
@@ -151,6 +154,11 @@ def test_other_options_are_refused(photos, tmp_path, monkeypatch, change, named)
     }
     pack(str(photos), place / "set", PackOptions(**{**OPTIONS, **change, "restart": True}))
     assert sorted(os.listdir(place)) == ["set-test", "set-train"]
+
+
+def test_another_list_of_as_many_images_is_said_to_be_one():
+    said = _difference("list of images", "36 of 5, 1a2b", "36 of 5, 3c4d")
+    assert said == "another list of images: as many, 36 of 5 identities, but not the same"
 
 
 def changed_bytes(photos):
@@ -172,8 +180,8 @@ def added(photos):
     ("change", "named"),
     [
         (changed_bytes, r"carl/3\.jpg has changed since the packing began"),
-        (removed, "another list of images: 36 of"),
-        (added, "another list of images: 36 of"),
+        (removed, "another list of images: 36 of . identities, where this one has 35 of"),
+        (added, "another list of images: 36 of . identities, where this one has 39 of"),
     ],
 )
 def test_another_source_is_refused(photos, tmp_path, monkeypatch, change, named):

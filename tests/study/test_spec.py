@@ -70,7 +70,7 @@ def test_recipe_and_deepspeed_are_beside_the_file_and_the_set_is_not(tmp_path):
         ({"axes": {"loss": {"../b": {}, "b": {}}}}, "'../b' is no name of an axis or option"),
         ({"axes": {"loss": {"b": {}}, "size": {}}}, "axis size has no option"),
         ({"axes": {"loss": {"b": {"nproc": 0}}}}, "loss b: nproc is 0; expected 1 or more ranks"),
-        ({"sedes": [1]}, "sedes: Extra inputs are not permitted"),
+        ({"sedes": [1]}, r"sedes: no field of a study; did you mean seeds\?"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path, changes, message):

@@ -46,6 +46,14 @@ def told(recipe, series, classes=CLASSES):
     return found
 
 
+def test_a_run_that_was_told_so_before_it_was_resumed_is_not_told_again():
+    watch = CollapseWatch(recipe(), CLASSES)
+    watch.rest()
+    values = {"positive_similarity": 0.5, "negative_similarity": 0.5, "bias": 0.0}
+    seen = [watch.see(step, 1e9, values, head_settings(recipe())) for step in range(1, 301)]
+    assert set(seen) == {None}
+
+
 def between(points, step):
     """Linear between recorded (step, value) points."""
     (x0, y0), (x1, y1) = next((a, b) for a, b in pairwise(points) if step <= b[0])

@@ -1,7 +1,7 @@
 import pytest
 
 from sf2cli.errors import Sf2Error
-from sf2cli.training.hosts import read_hostfile, without_hostfile
+from sf2cli.training.hosts import launch_on_hosts, read_hostfile, without_hostfile
 
 
 def test_hosts_and_their_slots(tmp_path):
@@ -30,6 +30,41 @@ def test_a_bad_hostfile_is_named(text, named, tmp_path):
 def test_a_missing_hostfile_is_named(tmp_path):
     with pytest.raises(Sf2Error, match="none: cannot be read"):
         read_hostfile(tmp_path / "none")
+
+
+def programs(folder, monkeypatch, **scripts):
+    """A PATH of nothing but these shell scripts."""
+    for name, text in scripts.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def test_what_many_hosts_need_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "hosts"
+    path.write_text("first slots=1\nsecond slots=1\n")
+    programs(tmp_path, monkeypatch)
+    with pytest.raises(Sf2Error, match="hosts: ssh is not installed"):
+        launch_on_hosts(path, [])
+    programs(tmp_path, monkeypatch, ssh="echo Host key verification failed. >&2; exit 255")
+    with pytest.raises(Sf2Error, match="hosts: pdsh is not installed"):
+        launch_on_hosts(path, [])
+    programs(tmp_path, monkeypatch, pdsh="exit 1")
+    named = r"first is not reached by ssh without a password \(Host key verification failed\.\)"
+    with pytest.raises(Sf2Error, match=named):
+        launch_on_hosts(path, [])
+
+
+def test_one_host_that_is_this_machine_needs_no_ssh(tmp_path, monkeypatch):
+    path = tmp_path / "hosts"
+    path.write_text("localhost slots=2\n")
+    programs(tmp_path, monkeypatch, deepspeed='echo "$@" > "${0%/*}/said"; exit 7')
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    assert launch_on_hosts(path, ["train", "r.yaml"]) == 1
+    said = (tmp_path / "said").read_text().split()
+    assert said[:2] == ["--hostfile", str(path)]
+    assert said[said.index("--master_addr") + 1] == "127.0.0.1"
+    assert said[-3:] == [str(tmp_path / "sf2"), "train", "r.yaml"]
 
 
 def test_ranks_do_not_see_the_option():
