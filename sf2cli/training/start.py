@@ -184,8 +184,8 @@ def _check_folder(folder: Path, resume: bool) -> None:
 
 
 def _check_empty(folder: Path) -> None:
-    """A run that was ended before its first step may have left its settings and its lock."""
-    ours = {"recipe.yaml", "ds.json"}
+    """A run that was ended before its first step may have left its settings and what watches it."""
+    ours = {"recipe.yaml", "ds.json", "tensorboard", "wandb"}
     strange = sorted(
         entry.name
         for entry in os.scandir(folder)

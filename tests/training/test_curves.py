@@ -118,6 +118,7 @@ def test_watching_goes_on_until_the_model_is_there(tmp_path):
     watch(tmp_path, shown.append, wait, (80, 24))
     heads = [text.splitlines()[0] for text in shown]
     assert heads == [
+        f"{tmp_path}: no step was measured yet",
         f"{tmp_path}: step 1, loss 3.0000",
         f"{tmp_path}: step 2, finished, loss 3.0000",
     ]
