@@ -10,7 +10,7 @@ import click
 
 from sf2cli import console
 from sf2cli.commands.model_options import model_options
-from sf2cli.commands.protocol_options import protocol_options
+from sf2cli.commands.protocol_options import each_once, protocol_options
 
 _PATH = click.Path(path_type=Path)
 
@@ -23,6 +23,7 @@ _PATH = click.Path(path_type=Path)
     type=_PATH,
     multiple=True,
     metavar="PACKED",
+    callback=each_once,
     help="A packed set of identities the model was not trained on: all its pairs.",
 )
 @click.option(
@@ -31,6 +32,7 @@ _PATH = click.Path(path_type=Path)
     type=_PATH,
     multiple=True,
     metavar="FILE.bin",
+    callback=each_once,
     help="An InsightFace verification set, such as lfw.bin.",
 )
 @click.option(
@@ -121,6 +123,9 @@ def command(
             f"--images: found {len(roots)} for {len(lists)} --pairs, expected one for all or one"
             " for each."
         )
+    listed = list(zip(lists, roots if len(roots) > 1 else roots * len(lists), strict=True))
+    if len(set(listed)) < len(listed):
+        raise click.UsageError("--pairs: a list is named twice with the same images.")
     if not (sets or bins or lists or identified or ijbs or megafaces or comparing):
         raise click.UsageError(
             "Nothing to evaluate on: give --set, --bin or --pairs, --identify, --ijb or --megaface."
@@ -128,7 +133,6 @@ def command(
     from sf2cli.evaluation.input_options import InputOptions
     from sf2cli.evaluation.run import Protocols, Settings, run, run_comparison
 
-    listed = list(zip(lists, roots if len(roots) > 1 else roots * len(lists), strict=True))
     protocols = Protocols(
         sets, bins, listed, identified, identify_seed, ijbs, megafaces, combined, convention
     )

@@ -22,6 +22,14 @@ def protocol_options(command: F) -> F:
     return command
 
 
+def each_once(context: click.Context, option: click.Parameter, named: tuple[Path, ...]) -> Any:
+    """Refuses a path that an option names twice: the report would hold the same numbers twice."""
+    for path in named:
+        if named.count(path) > 1:
+            raise click.BadParameter(f"{path} is named twice; name it once.")
+    return named
+
+
 _OPTIONS = [
     click.option(
         "--combined",
@@ -35,6 +43,7 @@ _OPTIONS = [
         type=_PATH,
         multiple=True,
         metavar="PACKED",
+        callback=each_once,
         help="A packed set for open-set identification: half of its people enrolled by one image"
         " each, all other images sought.",
     ),
@@ -51,6 +60,7 @@ _OPTIONS = [
         type=_PATH,
         multiple=True,
         metavar="ROOT",
+        callback=each_once,
         help="IJB-B or IJB-C as InsightFace packs it (loose_crop/ and meta/): 1:1 and 1:N.",
     ),
     click.option(
@@ -59,6 +69,7 @@ _OPTIONS = [
         type=_PATH,
         multiple=True,
         metavar="ROOT",
+        callback=each_once,
         help="MegaFace: facescrub_images/, megaface_images/, their lists and noise lists.",
     ),
     click.option(

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIZE = 112
+NAME = f"{SIZE} x {SIZE}, five points"
 # Left eye, right eye, nose, left and right corner of the mouth, as seen in the image; x, y.
 TEMPLATE: NDArray[np.float64] = np.array(
     [

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sf2cli.errors import Sf2Error
 from sf2cli.evaluation.embedder import Embedder
-from sf2cli.evaluation.kept_scores import KeptScores
+from sf2cli.evaluation.kept import KeptPairs
 from sf2cli.evaluation.pair_set import Faces, PairSet
 from sf2cli.evaluation.paired import paired_bootstrap
 from sf2cli.evaluation.scoring import listed_cosines
@@ -59,13 +59,13 @@ def colour_warnings(embedder: Embedder, pairs: PairSet) -> list[str]:
         for exchanged in (False, True):
             some = _Some(pairs.faces, numbers, exchanged)
             rows = embedder.embed(some, f"{pairs.name}: try the colours")
-            runs.append(KeptScores(listed_cosines(rows, first, second), issame, None, None))
+            runs.append(KeptPairs(listed_cosines(rows, first, second), issame))
     except Sf2Error:
         # What cannot be read is named when the whole set is embedded.
         return []
-    tried = paired_bootstrap(runs, ())
+    tried = paired_bootstrap(runs, fars=())
     gain = tried.differences[0][1]
-    if gain is None or gain.low <= 0 or gain.value < _WORTH_TELLING:
+    if gain is None or gain.low is None or gain.low <= 0 or gain.value < _WORTH_TELLING:
         return []
     before, after = tried.values[:, 1]
     order = "RGB" if card.preprocessing.colour == "BGR" else "BGR"

@@ -14,6 +14,7 @@ from sf2cli.evaluation.calibration import calibrate, readings
 from sf2cli.evaluation.conventions import TAR_RULES, Convention, single_threshold, tars_at_fars
 from sf2cli.evaluation.evaluate import MODEL, Result
 from sf2cli.evaluation.finding import Finding, Origin, share
+from sf2cli.evaluation.kept import KeptPairs
 from sf2cli.evaluation.measure import FARS, det, draw_folds, with_binomial
 from sf2cli.evaluation.report.panel import JsonObject, Table
 from sf2cli.evaluation.tables import (
@@ -22,7 +23,7 @@ from sf2cli.evaluation.tables import (
     roc_chart,
     tar_columns,
     tar_details,
-    unsupported,
+    wanting,
 )
 from sf2cli.evaluation.tenfold import tenfold_accuracy
 from sf2cli.evaluation.verification import SortedScores, auc, eer
@@ -98,8 +99,6 @@ def combine(results: Sequence[Result], convention: Convention, head: Mapping[str
         apart.append([f"{MODEL}, trained r, b", *(share(each[one]) for one in names)])
         rows.append([f"{MODEL}, trained r, b", share(own.accuracy), *["-"] * (2 + len(FARS))])
     genuine = int(same.sum())
-    first = next(iter(targets.values()))
-    wanting = [one.far for one in first if one.tar is None]
     return Finding(
         origin=_origin(results),
         heading="combined",
@@ -109,15 +108,18 @@ def combine(results: Sequence[Result], convention: Convention, head: Mapping[str
         ),
         numbers={"sets": names, "convention": convention, "results": numbers},
         table=Table(
-            "", ["", "best\naccuracy", "10-fold\naccuracy", "EER", *tar_columns(FARS)], rows
+            "",
+            ["", "best\naccuracy", "10-fold\naccuracy", "EER", *tar_columns(FARS, convention)],
+            rows,
         ),
         details=[
             Table("Accuracy of each set at the threshold of all", ["", *names], apart),
-            tar_details("TAR at FAR", targets, genuine),
+            tar_details("TAR at FAR", targets, genuine, convention),
         ],
         charts=[roc_chart(pools), det_chart(pools)],
-        notes=[f"TAR at {unsupported(far, len(same) - genuine)}" for far in wanting[:1]],
+        notes=wanting(next(iter(targets.values()))),
         definitions={**DEFINITIONS, "TAR at FAR": TAR_RULES[convention]},
+        kept=KeptPairs(np.concatenate([one.scored[MODEL].scores for one in results]), same),
     )
 
 

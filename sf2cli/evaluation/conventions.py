@@ -109,6 +109,8 @@ def single_threshold(scores: SortedScores) -> SingleThreshold:
     return SingleThreshold(best / total, float(thresholds[k]))
 
 
+# How a rate's target stands to it: kept, come near to, or hit by interpolation.
+SIGNS: dict[Convention, str] = {"sf2": "≤", "insightface": "≈", "opensphere": "="}
 TAR_RULES: dict[Convention, str] = {
     "sf2": (
         "TAR at the lowest threshold whose FAR does not exceed the target; nothing is interpolated."

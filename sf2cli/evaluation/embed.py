@@ -17,6 +17,7 @@ from sf2cli.backbones.saved import normalise
 from sf2cli.errors import Sf2Error
 from sf2cli.evaluation.embedder import EmbedderCard, Network
 from sf2cli.evaluation.pair_set import Faces
+from sf2cli.words import are, count_of
 
 _BATCH = 64
 
@@ -36,7 +37,7 @@ class NetworkEmbedder:
             for batch in _batches(faces, self.card.image_size, self.card.channels, description)
         ]
         embeddings = np.concatenate(rows)
-        check_finite(embeddings, faces, "The model's weights are damaged or its training diverged.")
+        check_rows(embeddings, faces, "The model's weights are damaged or its training diverged.")
         return embeddings
 
 
@@ -64,14 +65,23 @@ def pixels(faces: Faces, card: EmbedderCard, description: str) -> NDArray[np.uin
     return np.concatenate([batch.reshape(len(batch), -1) for batch in batches])
 
 
-def check_finite(embeddings: NDArray[np.floating], faces: Faces, remedy: str) -> None:
-    """Raises Sf2Error if a row holds NaN or infinity; the first is named, all are counted."""
-    bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
-    if len(bad):
-        raise Sf2Error(
-            f"{len(bad)} embeddings are not finite, the first of {faces.source(int(bad[0]))}",
-            remedy,
-        )
+def check_rows(embeddings: NDArray[np.floating], faces: Faces, remedy: str) -> None:
+    """Raises Sf2Error if a row holds NaN or infinity, or zeros alone, which point nowhere.
+
+    The first is named, all are counted.
+    """
+    for sound, what in (
+        (np.isfinite(embeddings).all(axis=1), "not finite"),
+        (embeddings.any(axis=1), "all zeros"),
+    ):
+        places = np.flatnonzero(np.logical_not(sound))
+        if len(places):
+            all_of_them = count_of(len(embeddings), "embedding")
+            raise Sf2Error(
+                f"{len(places)} of {all_of_them} {are(len(places))} {what}, the"
+                f" first of {faces.source(int(places[0]))}",
+                remedy,
+            )
 
 
 def unit_embeddings(model: nn.Module, images: torch.Tensor, mirrored: bool) -> torch.Tensor:

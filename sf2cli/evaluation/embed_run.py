@@ -12,14 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sf2cli.evaluation.cache import default_cache, embed_once
-from sf2cli.evaluation.feature_file import EMBEDDINGS_NAME, KEYS_NAME
+from sf2cli.evaluation.feature_file import ABOUT_NAME, EMBEDDINGS_NAME, KEYS_NAME
 from sf2cli.evaluation.image_folder import open_images
 from sf2cli.evaluation.input_options import InputOptions
 from sf2cli.evaluation.open_embedder import open_embedder
 from sf2cli.evaluation.report.document import made_by, model_entry
 from sf2cli.evaluation.report.write import check_folder, write_files
 
-ABOUT_NAME = "embed.json"
 PARQUET_NAME = "embeddings.parquet"
 
 
@@ -51,7 +50,8 @@ def run_embed(
     Raises:
         Sf2Error: what the user must mend; nothing is written then.
     """
-    check_folder(out, (EMBEDDINGS_NAME, KEYS_NAME, ABOUT_NAME, PARQUET_NAME), overwrite=overwrite)
+    names = (EMBEDDINGS_NAME, KEYS_NAME, ABOUT_NAME, PARQUET_NAME)
+    check_folder(out, names, overwrite=overwrite, flag="OUT", held="embeddings are")
     images = open_images(source)
     embedder = open_embedder(model, said)
     faces = images.faces
@@ -79,7 +79,7 @@ def run_embed(
     parquet = _parquet(keys, rows)
     if parquet is not None:
         files[PARQUET_NAME] = parquet
-    write_files(out, files)
+    write_files(out, files, flag="OUT")
     return Embedded(out, list(files), *rows.shape)
 
 

@@ -16,7 +16,7 @@ from sf2cli.backbones.saved import Preprocessing
 from sf2cli.evaluation.pair_set import Faces
 
 # Part of every fingerprint: raise it when the same card comes to mean other numbers.
-_MEANING = 1
+_MEANING = 2
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class EmbedderCard:
 
     def definition(self) -> str:
         """What an embedding is, in a report's words."""
+        if self.kind == "features":
+            return f"A row of {self.place}, {self.network}, scaled to unit length."
         made = self.preprocessing
         colour = "grey" if made.colour == "L" else made.colour
         rule = "f(x) + f(x mirrored left to right)" if self.mirrored else "f(x)"
@@ -91,7 +93,7 @@ class Embedder(Protocol):
 
     def embed(self, faces: Faces, description: str) -> NDArray[np.float32]:
         """The embedding of every image, as `card` has it but not scaled to unit length: float32
-        [len(faces), d], finite.
+        [len(faces), d], finite and none of them zeros alone.
 
         Args:
             faces: the images, each read once.
@@ -99,7 +101,7 @@ class Embedder(Protocol):
 
         Raises:
             Sf2Error: images that cannot be read (the first is named, all are counted), or an
-                embedding that is not finite.
+                embedding that is not finite or all zeros.
         """
         ...
 

@@ -1,15 +1,17 @@
 """Features that were computed elsewhere: rows in a .npy or .npz file, by the images' names.
 
-What `sf2 embed` writes is read back: embeddings.npy with keys.txt beside it. An .npz holds
-`embeddings` and `keys`. Without keys the rows are in the order of the set's images.
+What `sf2 embed` writes is read back: embeddings.npy with keys.txt beside it, and embed.json, which
+knows the model's input and head. An .npz holds `embeddings` and `keys`. Without keys the rows are
+in the order of the set's images.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 
 from sf2cli.backbones.saved import Preprocessing, first_few
 from sf2cli.errors import Sf2Error, why
-from sf2cli.evaluation.embed import check_finite
+from sf2cli.evaluation.embed import check_rows
 from sf2cli.evaluation.embedder import EmbedderCard
 from sf2cli.evaluation.input_options import InputOptions
 from sf2cli.evaluation.pair_set import Faces
@@ -25,10 +27,10 @@ from sf2cli.files import file_sha256
 
 EMBEDDINGS_NAME = "embeddings.npy"
 KEYS_NAME = "keys.txt"
+ABOUT_NAME = "embed.json"
 
 _REMEDY = "Expected float rows [n, d]: a .npy, or an .npz with `embeddings` and `keys`."
-# Images are read for the report's pictures and for the baseline alone.
-_SHOWN_SIZE = 112
+_AGAIN = "Embed the images again."
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,11 @@ class FeatureFile:
         """See `Embedder.embed`.
 
         Raises:
-            Sf2Error: an image without a row, other images than rows, or rows that are not finite.
+            Sf2Error: an image without a row, other images than rows, or rows that are not finite or
+                all zeros.
         """
         found = self.rows[self._numbers(faces)].astype(np.float32)
-        check_finite(found, faces, "The features are damaged: compute them again.")
+        check_rows(found, faces, "The features are damaged: compute them again.")
         return found
 
     def _numbers(self, faces: Faces) -> NDArray[np.int64]:
@@ -82,17 +85,47 @@ def open_features(path: Path, said: InputOptions) -> FeatureFile:
         keys = _read_keys(beside)
     if rows.ndim != 2 or rows.dtype.kind != "f" or not rows.size:
         raise Sf2Error(f"{file}: found {rows.dtype} {list(rows.shape)}", _REMEDY)
+    made = _made_by(path)
     card = EmbedderCard(
         place=path,
         kind="features",
-        network="unknown: these are rows computed elsewhere",
+        network=made.network,
         embedding_size=rows.shape[1],
-        image_size=said.image_size or _SHOWN_SIZE,
-        preprocessing=said.preprocessing(Preprocessing(colour="RGB")),
-        mirrored=False,
+        image_size=said.image_size or made.image_size,
+        preprocessing=said.preprocessing(made.preprocessing),
+        mirrored=made.mirrored,
         sha256=_sha256(file, keys),
+        head=made.head,
     )
     return FeatureFile(card, rows, _places(file, rows, keys) if keys is not None else None)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What made the rows; images are read for the pictures and the raw pixels alone."""
+
+    network: str = "computed elsewhere"
+    image_size: int = 112
+    preprocessing: Preprocessing = field(default_factory=lambda: Preprocessing(colour="RGB"))
+    mirrored: bool = False
+    head: dict[str, Any] = field(default_factory=dict)
+
+
+def _made_by(folder: Path) -> _Made:
+    """As embed.json in `folder` has it, where there is one."""
+    path = folder / ABOUT_NAME
+    if not path.is_file():
+        return _Made()
+    try:
+        model = json.loads(path.read_text(encoding="utf-8"))["model"]
+        told = dict(model["input"])
+        size, mirrored, head = told.pop("image_size"), told.pop("mirrored"), model["head"]
+        if not (isinstance(size, int) and size > 0 and isinstance(head, dict)):
+            raise ValueError(f"image_size {size!r}, head {head!r:.80}")
+        network = f"computed by {model['network']} of {model['place']}"
+        return _Made(network, size, Preprocessing(**told), bool(mirrored), head)
+    except (OSError, ValueError, KeyError, TypeError) as failure:
+        raise Sf2Error(f"{path}: not as `sf2 embed` writes it ({failure})", _AGAIN) from None
 
 
 def _read(file: Path) -> tuple[NDArray[np.floating], list[str] | None]:
@@ -123,7 +156,7 @@ def _read_keys(path: Path) -> list[str]:
     try:
         return path.read_bytes().decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as failure:
-        raise Sf2Error(f"keys {path}: cannot be read ({why(failure)})") from None
+        raise Sf2Error(f"--keys {path}: cannot be read ({why(failure)})") from None
 
 
 def _places(file: Path, rows: NDArray[np.floating], keys: list[str]) -> dict[str, int]:

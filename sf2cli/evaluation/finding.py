@@ -14,8 +14,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sf2cli.data.manifest import MANIFEST_NAME
+from sf2cli.data.packed import PackedSet
+from sf2cli.evaluation.kept import Kept
 from sf2cli.evaluation.pair_set import Faces
 from sf2cli.evaluation.report.panel import JsonObject, Table
+from sf2cli.files import file_sha256
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,19 @@ class Origin:
     data_sha256: str
     hashed: str
     credit: str | None = None
+
+    @classmethod
+    def of(cls, packed: PackedSet, protocol: str) -> Origin:
+        """A protocol on a packed set."""
+        source = packed.manifest.made_by.get("source")
+        return cls(
+            name=packed.manifest.name,
+            protocol=protocol,
+            source=packed.folder,
+            data_sha256=file_sha256(packed.folder / MANIFEST_NAME),
+            hashed="manifest.json, which holds the shards' hashes",
+            credit=source.get("credit") if isinstance(source, dict) else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -58,6 +75,7 @@ class Finding:
         charts: curves.
         notes: what cannot be given, was left out or must be read with care.
         definitions: what each word and number means.
+        kept: what a comparison of runs needs; None where the numbers cannot be drawn again.
     """
 
     origin: Origin
@@ -69,6 +87,7 @@ class Finding:
     charts: Sequence[Chart] = ()
     notes: Sequence[str] = ()
     definitions: Mapping[str, str] = field(default_factory=dict)
+    kept: Kept | None = None
 
 
 class Task(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ from sf2cli.evaluation.conventions import TAR_RULES, Convention, tars_at_fars
 from sf2cli.evaluation.crops import Crops
 from sf2cli.evaluation.finding import Finding, Origin, share
 from sf2cli.evaluation.identification import search
-from sf2cli.evaluation.ijb_files import IjbFiles, People, read_ijb
+from sf2cli.evaluation.ijb_files import IjbFiles, read_ijb
+from sf2cli.evaluation.ijb_lists import People
+from sf2cli.evaluation.joined import people_of_pairs
+from sf2cli.evaluation.kept import KeptPairs, KeptSearches
 from sf2cli.evaluation.measure import det, with_binomial
 from sf2cli.evaluation.open_set import identified
 from sf2cli.evaluation.pair_set import Repeats
@@ -27,7 +30,7 @@ from sf2cli.evaluation.tables import (
     roc_chart,
     tar_columns,
     tar_details,
-    unsupported,
+    wanting,
 )
 from sf2cli.evaluation.templates import Templates, pool
 from sf2cli.evaluation.verification import SortedScores, auc, eer
@@ -73,16 +76,17 @@ class Ijb:
         origin = self.origin
         first, second = (templates.places(side) for side in pairs[:, :2].T)
         scores = dense_cosines(templates.rows, first, second, f"{origin.name}: compare")
-        split = SortedScores.of(scores, pairs[:, 2] == 1)
+        same = pairs[:, 2] == 1
+        people = people_of_pairs(first, second, same, len(templates.ids))
+        split = SortedScores.of(scores, same)
         genuine, impostor = len(split.genuine), len(split.impostor)
         targets = with_binomial(tars_at_fars(split, FARS, self.convention), genuine)
         rate, area = eer(split), auc(split)
-        wanting = [one.far for one in targets if one.tar is None]
         return Finding(
             origin=origin,
             heading=f"{origin.name}: 1:1",
             counts=(
-                f"1:1, {len(self.faces):,} images, {len(templates.ids):,} templates,"
+                f"{len(self.faces):,} images, {len(templates.ids):,} templates,"
                 f" {genuine:,} genuine and {impostor:,} impostor pairs"
             ),
             numbers={
@@ -103,21 +107,22 @@ class Ijb:
             },
             table=Table(
                 "",
-                ["", "EER", *tar_columns(FARS)],
+                ["", "EER", *tar_columns(FARS, self.convention)],
                 [[name, share(rate.rate), *(share(one.tar) for one in targets)]],
             ),
-            details=[tar_details("TAR at FAR", {name: targets}, genuine)],
+            details=[tar_details("TAR at FAR", {name: targets}, genuine, self.convention)],
             charts=[roc_chart({name: split}), det_chart({name: split})],
             notes=[
-                *(f"TAR at {unsupported(far, impostor)}" for far in wanting[:1]),
-                *Repeats.of(first, second, pairs[:, 2] == 1).notes(),
-                *_cancelled(templates),
+                *wanting(targets),
+                *Repeats.of(first, second, same).notes(),
+                *self._remarks(templates),
             ],
             definitions={
                 "template": self._pooling(),
                 "TAR at FAR": TAR_RULES[self.convention],
                 "interval of a rate": BINOMIAL,
             },
+            kept=KeptPairs(scores, same, people[first], people[second]),
         )
 
     def _one_to_many(self, templates: Templates, probes: People) -> Finding:
@@ -152,7 +157,7 @@ class Ijb:
         finding = identified(
             origin,
             "1:N",
-            f"1:N, {len(rows):,} probe templates; {sizes}",
+            f"{len(rows):,} probe templates; {sizes}",
             {
                 "probes": len(rows),
                 "galleries": {
@@ -172,15 +177,37 @@ class Ijb:
         notes = [*finding.notes]
         if unmated:
             notes.append(f"Probes of people in no gallery: {unmated:,}; they are non-mated.")
+        if len(self.files.galleries) == 1:
+            notes.append(f"There is one gallery, where {origin.name} has two, averaged.")
         if several:
             notes.append(
                 f"Gallery templates of people who have another one there: {several:,}; a person's"
                 " similarity is that of the best template."
             )
-        definitions = {**finding.definitions, "template": self._pooling()}
-        return Finding(
-            **{**vars(finding), "notes": notes + _cancelled(templates), "definitions": definitions}
+        return replace(
+            finding,
+            notes=notes + self._remarks(templates),
+            definitions={**finding.definitions, "template": self._pooling()},
+            kept=KeptSearches(probes.subjects, found),
         )
+
+    def _remarks(self, templates: Templates) -> list[str]:
+        """What is missing or odd in the packaging, whichever protocol."""
+        files, found = self.files, []
+        if files.pairs is None:
+            found.append("There is no list of template pairs: 1:1 is not measured.")
+        if files.probes is None or not files.galleries:
+            found.append("There are no lists of a gallery and of probes: 1:N is not measured.")
+        if files.repeated:
+            found.append(
+                f"Lines that name an image of a template again: {files.repeated:,}; each counts."
+            )
+        empty = int((~templates.rows.any(axis=1)).sum())
+        if empty:
+            found.append(
+                f"Templates whose features cancel: {empty:,}; they are like nothing (similarity 0)."
+            )
+        return found
 
     def _pooling(self) -> str:
         weight = (
@@ -217,10 +244,3 @@ def open_ijb(root: Path, convention: Convention) -> Ijb:
         hashed="the lists' hashes, then each image's name and size",
     )
     return Ijb(origin, files, convention)
-
-
-def _cancelled(templates: Templates) -> list[str]:
-    empty = int((~templates.rows.any(axis=1)).sum())
-    if not empty:
-        return []
-    return [f"Templates whose features cancel: {empty:,}; they are like nothing (similarity 0)."]

@@ -15,6 +15,7 @@ from sf2cli.evaluation.file_faces import FileFaces
 from sf2cli.evaluation.pair_list import PairList, read_pair_list
 from sf2cli.evaluation.pair_set import PairSet
 from sf2cli.files import file_sha256
+from sf2cli.words import are
 
 _NAMED = 5
 
@@ -65,8 +66,8 @@ def _find_all(path: Path, root: Path, listed: PairList) -> list[str]:
     if missing:
         more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         raise Sf2Error(
-            f"{path}: {len(missing)} of its {len(listed.paths)} images are missing in {root}:"
-            f" {', '.join(missing[:_NAMED])}{more}",
+            f"{path}: {len(missing)} of its {len(listed.paths)} images {are(len(missing))} missing"
+            f" in {root}: {', '.join(missing[:_NAMED])}{more}",
             "Pairs are never left out, for the numbers would be of another list: complete the"
             " images, or name another --images folder.",
         )

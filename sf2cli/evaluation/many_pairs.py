@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sf2cli.data.manifest import MANIFEST_NAME
 from sf2cli.data.packed import PackedSet
 from sf2cli.evaluation.blocks import unit_rows
 from sf2cli.evaluation.counted import Counted, count_all_pairs
 from sf2cli.evaluation.finding import Chart, Finding, Origin, share, thinned
 from sf2cli.evaluation.measure import FARS, with_binomial
 from sf2cli.evaluation.report.panel import Table
-from sf2cli.evaluation.tables import BINOMIAL, tar_columns, tar_details, unsupported
-from sf2cli.files import file_sha256
+from sf2cli.evaluation.tables import BINOMIAL, tar_columns, tar_details, wanting
 
 DEFINITIONS = {
     "all pairs, counted": (
@@ -43,18 +41,7 @@ class ManyPairs:
     @classmethod
     def of(cls, packed: PackedSet) -> ManyPairs:
         """All pairs of a packed set."""
-        source = packed.manifest.made_by.get("source")
-        return cls(
-            Origin(
-                name=packed.manifest.name,
-                protocol="all pairs, counted",
-                source=packed.folder,
-                data_sha256=file_sha256(packed.folder / MANIFEST_NAME),
-                hashed="manifest.json, which holds the shards' hashes",
-                credit=source.get("credit") if isinstance(source, dict) else None,
-            ),
-            packed,
-        )
+        return cls(Origin.of(packed, "all pairs, counted"), packed)
 
     def measure(self, rows: Mapping[str, NDArray[Any]]) -> list[Finding]:
         """See `Task.measure`."""
@@ -68,7 +55,6 @@ class ManyPairs:
         rate, threshold = found.eer()
         best, best_threshold = found.best_accuracy()
         area = found.auc()
-        wanting = [one.far for one in targets if one.tar is None]
         return Finding(
             origin=origin,
             heading=f"{origin.name}: all pairs",
@@ -110,7 +96,7 @@ class ManyPairs:
             details=[tar_details("TAR at FAR", {name: targets}, genuine)],
             charts=[_roc(name, found), _histogram(found)],
             notes=[
-                *(f"TAR at {unsupported(far, found.impostors)}" for far in wanting[:1]),
+                *wanting(targets),
                 "The raw pixels are not compared, nor an accuracy over folds given, for so many"
                 " pairs.",
             ],

@@ -139,7 +139,7 @@ def with_binomial(found: tuple[TarAtFar, ...], genuine: int) -> tuple[TarAtFar, 
 
 def limits(pairs: PairSet, found: Verification, folds: NDArray[np.int8] | None) -> list[str]:
     """A sentence for each number that the pairs cannot give, or give with a reservation."""
-    repeats = Repeats(0, 0)
+    repeats = Repeats(0, 0, 0)
     if not pairs.all_pairs:
         repeats = Repeats.of(pairs.first, pairs.second, pairs.issame)
     notes = repeats.notes()

@@ -53,9 +53,14 @@ class MegaFace:
         trials = 2 * len(self.genuine)
         if not trials or rank > self.distractors:
             return RankRate(rank, None, trials, trials, None)
-        limit = self.nearest[:, rank - 1]
-        hits = sum(int((self.genuine > limit[side]).sum()) for side in (self.first, self.second))
+        hits = int(self.hits(rank).sum())
         return RankRate(rank, hits / trials, hits, trials, binomial_interval(hits, trials))
+
+    def hits(self, rank: int) -> NDArray[np.uint8]:
+        """Of each genuine pair's two trials, how many hit at `rank`: 0, 1 or 2 [pairs]."""
+        limit = self.nearest[:, rank - 1]
+        sides = [self.genuine > limit[side] for side in (self.first, self.second)]
+        return np.asarray(np.sum(sides, axis=0, dtype=np.uint8))
 
     def tar_at_far(self, far: float) -> TarAtFar:
         """TAR at the lowest threshold with FAR <= `far`, at most max(FARS)."""

@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sf2cli.data.images import BadImageError, decode_image, resize
 from sf2cli.errors import Sf2Error
+from sf2cli.evaluation.file_faces import FileFaces
+from sf2cli.words import are
 
 _FOLDERS = ("", "data", "devkit/templatelists", "templatelists")
 _REMEDY = (
@@ -28,35 +29,6 @@ _REMEDY = (
     " or the devkit's feature lists."
 )
 _NAMED = 5
-
-
-@dataclass(frozen=True)
-class Photos:
-    """Files below `root`, the probes' first."""
-
-    root: Path
-    files: list[str]
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def decode(self, i: int, image_size: int, channels: int) -> NDArray[np.uint8]:
-        """Photo `i` resized to uint8 [image_size, image_size, channels].
-
-        Raises:
-            Sf2Error: it cannot be read or decoded.
-        """
-        path = self.root / self.files[i]
-        try:
-            return resize(decode_image(path.read_bytes(), channels), image_size)
-        except OSError as failure:
-            raise Sf2Error(f"{path}: cannot be read ({failure.strerror})") from None
-        except BadImageError as failure:
-            raise Sf2Error(f"{path}: {failure}", "Put it on a noise list, or replace it.") from None
-
-    def source(self, i: int) -> str:
-        """What photo `i` is called in a report."""
-        return self.files[i]
 
 
 @dataclass(frozen=True)
@@ -68,14 +40,16 @@ class MegaFaceFiles:
         people: of each probe, 0, 1, ... by name, int64 [probes].
         noisy_probes: how many probes were left out.
         noisy_distractors: how many distractors.
+        repeated: how many lines name a photo again, which counts once.
         cleaned: whether there were noise lists at all.
         data_sha256: of the names and sizes of the photos.
     """
 
-    photos: Photos
+    photos: FileFaces
     people: NDArray[np.int64]
     noisy_probes: int
     noisy_distractors: int
+    repeated: int
     cleaned: bool
     data_sha256: str
 
@@ -88,8 +62,8 @@ def read_megaface(root: Path) -> MegaFaceFiles:
             photos that are named and not there.
     """
     probe_noise, distractor_noise = _noise(root, "facescrub"), _noise(root, "megaface")
-    probes = _listed(root, "facescrub", "facescrub_features_list.json")
-    distractors = _listed(root, "megaface", "megaface_features_list.json_*_1")
+    probes, again = _listed(root, "facescrub", "facescrub_features_list.json")
+    distractors, again_too = _listed(root, "megaface", "megaface_features_list.json_*_1")
     kept_probes = [name for name in probes if not _is_noisy(name, probe_noise)]
     kept = [name for name in distractors if not _is_noisy(name, distractor_noise)]
     names = [name.split("/")[0] for name in kept_probes]
@@ -100,10 +74,11 @@ def read_megaface(root: Path) -> MegaFaceFiles:
     files = [f"facescrub_images/{name}" for name in kept_probes]
     files += [f"megaface_images/{name}" for name in kept]
     return MegaFaceFiles(
-        photos=Photos(root, files),
+        photos=FileFaces(root, files),
         people=np.searchsorted(people, names).astype(np.int64),
         noisy_probes=len(probes) - len(kept_probes),
         noisy_distractors=len(distractors) - len(kept),
+        repeated=again + again_too,
         cleaned=bool(probe_noise or distractor_noise),
         data_sha256=_hash(root, files),
     )
@@ -118,8 +93,9 @@ def _find(root: Path, pattern: str) -> list[Path]:
     ]
 
 
-def _listed(root: Path, name: str, features: str) -> list[str]:
-    """The photos of the largest feature list, or of the plain list; each once."""
+def _listed(root: Path, name: str, features: str) -> tuple[list[str], int]:
+    """The photos of the largest feature list, or of the plain list, each once; and how many more
+    lines name one of them."""
     lists = sorted(_find(root, features), key=_size_of)
     if lists:
         path = lists[-1]
@@ -138,7 +114,8 @@ def _listed(root: Path, name: str, features: str) -> list[str]:
     bad = [one for one in names if "/" not in one or ".." in one.split("/") or one[0] == "/"]
     if bad:
         raise Sf2Error(f"{path}: found {bad[0]!r:.80}, expected folder/file", _REMEDY)
-    return list(dict.fromkeys(names))
+    found = list(dict.fromkeys(names))
+    return found, len(names) - len(found)
 
 
 def _size_of(path: Path) -> int:
@@ -182,7 +159,7 @@ def _hash(root: Path, files: list[str]) -> str:
     if missing:
         more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         raise Sf2Error(
-            f"--megaface {root}: {len(missing)} of {len(files)} photos are missing:"
+            f"--megaface {root}: {len(missing)} of {len(files)} photos {are(len(missing))} missing:"
             f" {', '.join(missing[:_NAMED])}{more}",
             "Complete them: with fewer distractors the numbers would be too good.",
         )

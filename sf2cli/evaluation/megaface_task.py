@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sf2cli.evaluation.blocks import to_unit
+from sf2cli.evaluation.file_faces import FileFaces
 from sf2cli.evaluation.finding import Chart, Finding, Origin, share
+from sf2cli.evaluation.kept import KeptTrials
 from sf2cli.evaluation.measure import with_binomial
 from sf2cli.evaluation.megaface import FARS, RANKS, MegaFace, search_distractors
-from sf2cli.evaluation.megaface_files import MegaFaceFiles, Photos, read_megaface
+from sf2cli.evaluation.megaface_files import MegaFaceFiles, read_megaface
 from sf2cli.evaluation.report.panel import Table
-from sf2cli.evaluation.tables import BINOMIAL, rank_details, tar_columns, tar_details, unsupported
+from sf2cli.evaluation.tables import BINOMIAL, rank_details, tar_columns, tar_details, wanting
 
 DEFINITIONS = {
     "MegaFace rank-k": (
@@ -46,7 +48,7 @@ class MegaFaceTask:
     baseline: bool = False
 
     @property
-    def faces(self) -> Photos:
+    def faces(self) -> FileFaces:
         """Probes, then distractors."""
         return self.files.photos
 
@@ -66,15 +68,15 @@ class MegaFaceTask:
         ranks = [found.rank_rate(rank) for rank in RANKS]
         genuine = len(found.genuine)
         targets = with_binomial(tuple(found.tar_at_far(far) for far in FARS), genuine)
-        impostors = targets[0].impostors
-        wanting = [one.far for one in targets if one.tar is None]
         people = len(np.unique(files.people))
-        notes = [f"TAR at {unsupported(far, impostors)}" for far in wanting[:1]]
+        notes = wanting(targets)
         if found.distractors < max(RANKS):
             notes.append(f"Rank {max(RANKS)} says nothing of {found.distractors:,} distractors.")
         lonely = int((np.bincount(files.people) == 1).sum())
         if lonely:
             notes.append(f"People with one photo: {lonely:,}; each is a probe without a mate.")
+        if files.repeated:
+            notes.append(f"Lines that name a photo again: {files.repeated:,}; each counts once.")
         if files.cleaned:
             notes.append(
                 f"Left out by the noise lists: probes {files.noisy_probes:,}, distractors"
@@ -120,6 +122,7 @@ class MegaFaceTask:
             charts=[_cmc(name, found)],
             notes=notes,
             definitions=DEFINITIONS,
+            kept=_kept(found, files.people),
         )
 
 
@@ -138,6 +141,13 @@ def open_megaface(root: Path) -> MegaFaceTask:
         hashed="each photo's name and size",
     )
     return MegaFaceTask(origin, files)
+
+
+def _kept(found: MegaFace, people: NDArray[np.int64]) -> KeptTrials:
+    """The trials; the impostor pairs, of which only the highest are known, cannot be kept."""
+    ranks = [rank for rank in RANKS if rank <= found.distractors]
+    hits = [found.hits(rank) for rank in ranks]
+    return KeptTrials(people[found.first], np.array(ranks), np.stack(hits, axis=1))
 
 
 def _cmc(name: str, found: MegaFace) -> Chart:

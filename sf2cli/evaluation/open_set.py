@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sf2cli.data.manifest import MANIFEST_NAME
 from sf2cli.data.packed import PackedSet
 from sf2cli.errors import Sf2Error
 from sf2cli.evaluation.blocks import unit_rows
@@ -27,17 +26,17 @@ from sf2cli.evaluation.identification import (
     tpir_at_fpir,
     tpir_by_pairs,
 )
-from sf2cli.evaluation.measure import percent
+from sf2cli.evaluation.kept import KeptSearches
 from sf2cli.evaluation.report.panel import Table
 from sf2cli.evaluation.tables import (
     BINOMIAL,
     cmc_chart,
     open_set_chart,
     rank_details,
+    tpir_columns,
     tpir_details,
     unsupported,
 )
-from sf2cli.files import file_sha256
 
 _PIXELS_OF = 5_000
 DEFINITIONS = {
@@ -131,7 +130,8 @@ class OpenSet:
             f" {drawn.strangers:,} people who are not in it, drawn by seed {self.seed}"
         )
         numbers = {"seed": self.seed, "convention": self.convention, "gallery": len(drawn.gallery)}
-        return [identified(self.origin, "identification", counts, numbers, found, self.convention)]
+        finding = identified(self.origin, "identification", counts, numbers, found, self.convention)
+        return [replace(finding, kept=KeptSearches(labels[drawn.probes], {"gallery": any_one}))]
 
 
 def open_identification(folder: Path, seed: int, convention: Convention) -> OpenSet:
@@ -153,16 +153,7 @@ def open_identification(folder: Path, seed: int, convention: Convention) -> Open
             f"--identify {folder}: its only person is enrolled, and nobody is left as a stranger",
             "Open-set identification needs people who are not in the gallery.",
         )
-    source = packed.manifest.made_by.get("source")
-    origin = Origin(
-        name=packed.manifest.name,
-        protocol="open-set identification",
-        source=folder,
-        data_sha256=file_sha256(folder / MANIFEST_NAME),
-        hashed="manifest.json, which holds the shards' hashes",
-        credit=source.get("credit") if isinstance(source, dict) else None,
-    )
-    return OpenSet(origin, packed, drawn, seed, convention)
+    return OpenSet(Origin.of(packed, "open-set identification"), packed, drawn, seed, convention)
 
 
 def identified(
@@ -182,7 +173,7 @@ def identified(
     if averaged:
         rows.append(["mean", *_means(ranks, open_set)])
     columns = [f"rank\n{rank}" for rank in RANKS]
-    columns += [f"TPIR at\nFPIR\n≤ {percent(fpir)}" for fpir in FPIRS]
+    columns += tpir_columns(FPIRS, convention)
     curve = open_set_chart(found)
     notes: list[str] = []
     few = [name for name, one in found.items() if one.people < max(RANKS)]
@@ -192,13 +183,8 @@ def identified(
             f" {min(found[name].people for name in few):,} people."
         )
     for name, one in found.items():
-        strangers = int((~one.mated).sum())
-        if convention == "sf2" and open_set[name][0].tpir is None and strangers:
-            prefix = f"{name}: " if averaged else ""
-            wanting = unsupported(FPIRS[0], strangers, "FPIR", "non-mated probes")
-            notes.append(f"{prefix}{wanting}")
-        if not strangers:
-            notes.append(f"{name}: every probe has a mate, so that FPIR cannot be measured.")
+        prefix = f"{name}: " if averaged else ""
+        notes += [f"{prefix}{told}" for told in _unmeasured(one, open_set[name][0])]
     return Finding(
         origin=origin,
         heading=f"{origin.name}: {what}",
@@ -216,12 +202,25 @@ def identified(
         table=Table("", ["", *columns], rows),
         details=[
             rank_details("Identification rate", ranks, "Hits of mated probes"),
-            tpir_details("Open set", open_set),
+            tpir_details(open_set, convention),
         ],
         charts=[cmc_chart(found), *([curve] if curve else [])],
-        notes=notes,
+        # Contenders are searched for in the same gallery.
+        notes=list(dict.fromkeys(notes)),
         definitions={**DEFINITIONS, "TPIR at FPIR": TPIR[convention]},
     )
+
+
+def _unmeasured(found: Search, strictest: TpirAtFpir) -> list[str]:
+    """Why there is no number, if there is none."""
+    if strictest.tpir is not None:
+        return []
+    strangers = int((~found.mated).sum())
+    if strangers == len(found.mated):
+        return ["No probe has a mate, so that neither ranks nor TPIR can be measured."]
+    if not strangers:
+        return ["Every probe has a mate, so that FPIR cannot be measured."]
+    return [unsupported(strictest.fpir, strangers, "FPIR", "non-mated probes")]
 
 
 def _cells(ranks: list[RankRate], open_set: list[TpirAtFpir]) -> list[str]:

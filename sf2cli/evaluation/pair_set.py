@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sf2cli.errors import Sf2Error
+from sf2cli.words import are, count_of
 
 
 class Faces(Protocol):
@@ -46,10 +47,12 @@ class EncodedFaces(Faces, Protocol):
 @dataclass(frozen=True)
 class Repeats:
     """Pairs that a list names more than once, either way round: how many such lines there are
-    beyond the first ones, and how many pairs are called both genuine and impostor."""
+    beyond the first ones, and how many pairs are called both genuine and impostor; and pairs of a
+    thing with itself."""
 
     lines: int
     contradictory: int
+    selves: int
 
     @classmethod
     def of(
@@ -67,17 +70,20 @@ class Repeats:
         sizes = np.diff(np.append(starts, len(keys)))
         genuine = np.add.reduceat(kinds.astype(np.int64), starts) if len(starts) else sizes
         both = int(((genuine > 0) & (genuine < sizes)).sum())
-        return cls(len(keys) - len(starts), both)
+        return cls(len(keys) - len(starts), both, int((low == high).sum()))
 
     def notes(self) -> list[str]:
-        """A sentence for a report, if there is anything to say."""
-        if not self.lines:
-            return []
-        told = f", and {self.contradictory:,} pairs are called both genuine and impostor"
-        return [
-            f"Lines that repeat a pair: {self.lines:,}; each counts"
-            f"{told if self.contradictory else ''}."
-        ]
+        """Sentences for a report, if there is anything to say."""
+        found = []
+        if self.lines:
+            told = f"{count_of(self.contradictory, 'pair')} {are(self.contradictory)} called both"
+            both = f", and {told} genuine and impostor" if self.contradictory else ""
+            found.append(f"Lines that repeat a pair: {self.lines:,}; each counts{both}.")
+        if self.selves:
+            found.append(
+                f"Pairs of an image or template with itself: {self.selves:,}; each counts."
+            )
+        return found
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ from sf2cli.errors import Sf2Error
 from sf2cli.evaluation.all_pairs import open_all_pairs
 from sf2cli.evaluation.bins import open_bin
 from sf2cli.evaluation.cache import default_cache
-from sf2cli.evaluation.compare import compare, comparison_document, open_run, report_of
+from sf2cli.evaluation.compare import compare, comparison_document
 from sf2cli.evaluation.conventions import Convention
 from sf2cli.evaluation.derived import derived
 from sf2cli.evaluation.evaluate import evaluate
 from sf2cli.evaluation.finding import Task
 from sf2cli.evaluation.ijb import open_ijb
 from sf2cli.evaluation.input_options import InputOptions
-from sf2cli.evaluation.kept_scores import pack_scores
+from sf2cli.evaluation.kept_file import pack_kept
 from sf2cli.evaluation.listed_files import open_pair_list
 from sf2cli.evaluation.megaface_task import open_megaface
 from sf2cli.evaluation.open_embedder import open_embedder
@@ -41,6 +41,7 @@ from sf2cli.evaluation.report.write import (
     write_files,
 )
 from sf2cli.evaluation.self_check import self_check
+from sf2cli.evaluation.written_report import read_report, report_of
 
 COMPARISON_JSON_NAME = "compare.json"
 COMPARISON_PAGE_NAME = "compare.html"
@@ -157,7 +158,7 @@ def run(model: Path, protocols: Protocols, out: Path | None, settings: Settings)
     files: dict[str, str | bytes] = {
         JSON_NAME: _json(content),
         PAGE_NAME: page(evaluation, made, content),
-        SCORES_NAME: pack_scores(evaluation.results),
+        SCORES_NAME: pack_kept(evaluation),
     }
     write_files(folder, files)
     return Outcome(content, [panel.table for panel in made], folder / PAGE_NAME)
@@ -194,7 +195,7 @@ def run_comparison(
                 "Name what to evaluate it on: --set, --bin or --pairs.",
             )
         reports.append(report)
-    found = compare([open_run(report) for report in reports])
+    found = compare([read_report(report) for report in reports])
     content = comparison_document(found, made_by(settings.argv))
     files = {
         COMPARISON_JSON_NAME: _json(content),

@@ -15,11 +15,14 @@ import numpy as np
 
 from sf2cli.backbones.identities import name_hashes, trained_identities
 from sf2cli.backbones.saved import first_few
+from sf2cli.data.align import NAME
 from sf2cli.data.images import BadImageError, read_header
 from sf2cli.data.packed import PackedSet
 from sf2cli.errors import Sf2Error
 from sf2cli.evaluation.colour_check import colour_warnings
+from sf2cli.evaluation.crops import Crops
 from sf2cli.evaluation.embedder import Embedder, EmbedderCard
+from sf2cli.evaluation.feature_file import FeatureFile
 from sf2cli.evaluation.finding import Task
 from sf2cli.evaluation.pair_set import EncodedFaces, Faces, PairSet
 from sf2cli.files import file_sha256
@@ -31,7 +34,7 @@ _MOST_READ = 200_000
 
 def self_check(embedder: Embedder, protocols: Sequence[PairSet | Task]) -> list[str]:
     """A sentence for each thing that looks wrong, those of a set with its name in front."""
-    found = run_warnings(embedder.card)
+    found = run_warnings(embedder.card) + order_warnings(embedder)
     for protocol in protocols:
         faces = protocol.faces
         told = [
@@ -58,6 +61,17 @@ def run_warnings(card: EmbedderCard) -> list[str]:
     return [
         f"The model is of step {steps:,}, but the run has gone on to {saved[-1].name}: finish it"
         " with `sf2 train --resume`, or this is not its result."
+    ]
+
+
+def order_warnings(embedder: Embedder) -> list[str]:
+    """Whether rows computed elsewhere go to the images by their order alone."""
+    if not isinstance(embedder, FeatureFile) or embedder.places is not None:
+        return []
+    return [
+        f"{embedder.card.place} does not name its rows' images: row 1 is taken for the first image"
+        " of each set, and so on; in another order the numbers mean nothing (--keys FILE names"
+        " them)."
     ]
 
 
@@ -159,6 +173,8 @@ def _trained_colour(card: EmbedderCard) -> str | None:
 
 
 def _alignment(faces: Faces) -> Any:
+    if isinstance(faces, Crops):
+        return {"template": NAME}
     return faces.manifest.made_by.get("alignment") if isinstance(faces, PackedSet) else None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from sf2cli.evaluation.conventions import SIGNS, Convention
 from sf2cli.evaluation.finding import Chart, share, thinned
 from sf2cli.evaluation.identification import RankRate, Search, TpirAtFpir
 from sf2cli.evaluation.intervals import Interval
@@ -39,12 +40,23 @@ def unsupported(far: float, impostors: int, rate: str = "FAR", of: str = "impost
     )
 
 
-def tar_columns(fars: Sequence[float]) -> list[str]:
+def wanting(targets: Sequence[TarAtFar]) -> list[str]:
+    """A sentence for the first target, if any, that the impostor pairs are too few for."""
+    refused = [one for one in targets if one.tar is None]
+    return [f"TAR at {unsupported(one.far, one.impostors)}" for one in refused[:1]]
+
+
+def tar_columns(fars: Sequence[float], convention: Convention = "sf2") -> list[str]:
     """Headings, broken by hand so that a terminal of 80 columns breaks no word."""
-    return [f"TAR at\nFAR\n≤ {percent(far)}" for far in fars]
+    return [f"TAR at\nFAR\n{SIGNS[convention]} {percent(far)}" for far in fars]
 
 
-def tar_details(title: str, found: Mapping[str, Sequence[TarAtFar]], genuine: int) -> Table:
+def tar_details(
+    title: str,
+    found: Mapping[str, Sequence[TarAtFar]],
+    genuine: int,
+    convention: Convention = "sf2",
+) -> Table:
     """A row a target: what it allows, what was accepted, and how sure that is."""
     rows = []
     for name, targets in found.items():
@@ -54,7 +66,7 @@ def tar_details(title: str, found: Mapping[str, Sequence[TarAtFar]], genuine: in
             threshold = "-" if one.threshold is None else f"{one.threshold:.4f}"
             rows.append(
                 [
-                    f"{name}, FAR ≤ {percent(one.far)}",
+                    f"{name}, FAR {SIGNS[convention]} {percent(one.far)}",
                     f"{allowed:,} of {one.impostors:,}"
                     if allowed
                     else f"under 1 of {one.impostors:,}",
@@ -83,26 +95,44 @@ def rank_details(title: str, found: Mapping[str, Sequence[RankRate]], trials: st
     return Table(title, ["", trials, "Rate", "95 % interval"], rows)
 
 
-def tpir_details(title: str, found: Mapping[str, Sequence[TpirAtFpir]]) -> Table:
-    """A row a target."""
+def tpir_columns(fpirs: Sequence[float], convention: Convention) -> list[str]:
+    """Headings, broken as those of `tar_columns`; both peers come near to their target."""
+    sign = _fpir_sign(convention)
+    return [f"TPIR at\nFPIR\n{sign} {percent(fpir)}" for fpir in fpirs]
+
+
+def tpir_details(found: Mapping[str, Sequence[TpirAtFpir]], convention: Convention) -> Table:
+    """A row a target. The peers count pairs above the threshold, and hits of all probes."""
     rows = []
     for name, targets in found.items():
         for one in targets:
             threshold = "-" if one.threshold is None else f"{one.threshold:.4f}"
             false = "-" if one.false_positives is None else f"{one.false_positives:,}"
-            hits = "-" if one.hits is None else f"{one.hits:,} of {one.mated:,}"
+            trials = one.mated
+            if convention == "sf2":
+                false += f" of {one.non_mated:,}"
+            else:
+                trials += one.non_mated
+            hits = "-" if one.hits is None else f"{one.hits:,} of {trials:,}"
             rows.append(
                 [
-                    f"{name}, FPIR ≤ {percent(one.fpir)}",
-                    f"{false} of {one.non_mated:,}",
+                    f"{name}, FPIR {_fpir_sign(convention)} {percent(one.fpir)}",
+                    false if one.false_positives is not None else "-",
                     threshold,
                     hits,
                     share(one.tpir),
                     interval_text(one.interval),
                 ]
             )
-    columns = ["", "Non-mated above", "Threshold", "Mated found", "TPIR", "95 % interval"]
-    return Table(title, columns, rows)
+    title, above, hit = "Open set", "Non-mated above", "Mated found"
+    if convention != "sf2":
+        title = f"TPIR as {convention} computes it"
+        above, hit = "Pairs of two people above", "Found, of all probes"
+    return Table(title, ["", above, "Threshold", hit, "TPIR", "95 % interval"], rows)
+
+
+def _fpir_sign(convention: Convention) -> str:
+    return SIGNS["sf2" if convention == "sf2" else "insightface"]
 
 
 def roc_chart(found: Mapping[str, SortedScores]) -> Chart:

@@ -14,6 +14,7 @@ from torch import nn
 
 from sf2cli.backbones.published import load_published
 from sf2cli.backbones.saved import BackboneCard, Preprocessing, load_model, trained_mirrored
+from sf2cli.errors import Sf2Error
 from sf2cli.evaluation.calibration import readings
 from sf2cli.evaluation.report.document import made_by
 from sf2cli.evaluation.report.write import check_folder, write_files
@@ -56,7 +57,7 @@ def run_export(model: Path, out: Path | None, *, overwrite: bool, argv: Sequence
         Sf2Error: what the user must mend; nothing is written then.
     """
     folder = out or _default_folder(model)
-    check_folder(folder, _NAMES, overwrite=overwrite)
+    check_folder(folder, _NAMES, overwrite=overwrite, held="an export is")
     found = _load(model)
     size, channels = found.backbone.image_size, found.backbone.channels
     graph, difference = to_onnx(found.module, size, channels)
@@ -88,6 +89,10 @@ def run_export(model: Path, out: Path | None, *, overwrite: bool, argv: Sequence
 
 
 def _load(model: Path) -> _Model:
+    kind = model.suffix.lower()
+    if kind in (".npy", ".npz", ".onnx") and model.is_file():
+        held = "is an ONNX file already" if kind == ".onnx" else "holds features, not a network"
+        raise Sf2Error(f"MODEL {model}: {held}", "Name the run or the weights that it came from.")
     if model.is_file():
         published = load_published(model)
         usual = Preprocessing.for_channels(published.backbone.channels)

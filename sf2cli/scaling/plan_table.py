@@ -19,6 +19,7 @@ from sf2cli.scaling.plan import (
 )
 from sf2cli.scaling.units import show_bytes, show_count
 from sf2cli.scaling.workload import HeadKind, Storage, Workload
+from sf2cli.words import count_of
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def require_fit(lines: Sequence[PlanLine], budget: Budget, nproc: int) -> None:
         if line.fits or not line.chosen or line.head.is_softmax:
             continue
         needed = line.memory.total * (nproc if budget.shared else 1)
-        where = f"over {nproc} ranks" if budget.shared else "a device"
+        where = f"over {count_of(nproc, 'rank')}" if budget.shared else "a device"
         raise Sf2Error(
             f"--num-ids {line.num_ids} with {line.head.label} needs {show_bytes(needed)} {where},"
             f" {show_bytes(budget.bytes)} are there",

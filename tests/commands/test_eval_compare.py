@@ -11,6 +11,7 @@ import torch
 from sf2cli.backbones.registry import build_backbone
 from sf2cli.backbones.saved import save_model
 from sf2cli.cli import main
+from tests.evaluation.protocols import write_ijb, write_megaface
 from tests.evaluation.small import write_bin, write_model, write_photos, write_set
 
 
@@ -19,6 +20,8 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare")
     write_set(folder / "set", write_photos(folder / "photos", identities=6, images=4))
     write_bin(folder / "good.bin", [True, False] * 10)
+    write_ijb(folder / "IJBC")
+    write_megaface(folder / "mega")
     write_model(folder / "a" / "model")
     torch.manual_seed(1)
     card = {"name": "sfnet4_bn", "embedding_size": 8, "image_size": 16, "channels": 1}
@@ -85,12 +88,81 @@ def test_mistakes(sf2, command, status, message):
     assert "Traceback" not in err
 
 
+def test_every_protocol_is_compared(sf2, place):
+    protocols = ("--identify", "set", "--ijb", "IJBC", "--megaface", "mega", "--bin", "good.bin")
+    code, out, err = sf2("--compare", "a", "b", *protocols, "--combined", "--out", "all", "--json")
+    assert code == 0, err
+    found = {entry["name"]: entry for entry in json.loads(out)["sets"]}
+    assert {name: entry["drawn"] for name, entry in found.items()} == {
+        "good": "pairs",
+        "combined": "pairs",
+        "set: identification": "identities",
+        "IJB-C: 1:1": "identities",
+        "IJB-C: 1:N": "identities",
+        "MegaFace": "identities",
+    }
+    report = json.loads((place / "all" / "2-b" / "report.json").read_text())
+    entries = {entry["name"]: entry["results"] for entry in report["sets"]}
+
+    def value(of, metric):
+        return found[of]["values"]["b"][metric]
+
+    def rank_1(of, name):
+        return entries[of][name]["rank_rates"][0]["rate"]
+
+    assert value("set: identification", "rank 1") == rank_1("set: identification", "model")
+    assert value("MegaFace", "rank 1") == pytest.approx(rank_1("MegaFace", "model"), abs=1e-12)
+    for gallery in ("gallery G1", "gallery G2"):
+        assert value("IJB-C: 1:N", f"{gallery}: rank 1") == rank_1("IJB-C: 1:N", gallery)
+    pooled = entries["combined"]["model"]
+    assert value("combined", "best accuracy") == pytest.approx(pooled["best_accuracy"], abs=1e-12)
+    apart = found["combined"]["differences_to_the_first"]["b"]["accuracy over folds"]
+    assert (apart["low"], apart["high"]) == (None, None)
+    html = (place / "all" / "compare.html").read_text()
+    for word in ("TPIR at FPIR", "MegaFace rank-k", "template", "not drawn", "difference"):
+        assert f"<dt>{word}</dt>" in html
+    assert "most similar people, gallery G2." in html
+
+
+def test_what_is_not_compared_is_named(sf2, place):
+    everything = ("--ijb", "IJBC", "--bin", "good.bin", "--set", "set")
+    assert sf2("a", *everything, "--out", "more")[0] == 0
+    options = ("--convention", "insightface", "--out", "less")
+    assert sf2("b", "--ijb", "IJBC", "--set", "set", "--identify", "set", *options)[0] == 0
+    content = json.loads((place / "less" / "report.json").read_text())
+    assert sf2("b", "--set", "set", "--out", "plain")[0] == 0
+    content["sets"][0] = json.loads((place / "plain" / "report.json").read_text())["sets"][0]
+    content["warnings"] = ["what the self-check said"]
+    (place / "less" / "report.json").write_text(json.dumps(content))
+    code, out, err = sf2("--compare", "more", "less", "--out", "some", "--json")
+    assert code == 0, err
+    assert [entry["name"] for entry in json.loads(out)["sets"]] == ["set"]
+    assert json.loads(out)["not_compared"] == [
+        "good: not in the report of b",
+        "IJB-C: 1:1: measured by the convention sf2 in a and by insightface in b",
+        "IJB-C: 1:N: not in the report of b",
+        "set: identification: in the report of b, not in the first",
+        "IJB-C: 1:N: in the report of b, not in the first",
+    ]
+    html = (place / "some" / "compare.html").read_text()
+    assert "<li>what the self-check said</li>" in html
+    assert "Good: not in the report of b." in html
+
+
+def test_two_reports_of_one_model_get_the_names_of_their_folders(sf2, place):
+    for name, options in (("with", ()), ("without", ("--no-mirror",))):
+        assert sf2("a", "--bin", "good.bin", *options, "--out", f"flips/{name}")[0] == 0
+    code, out, err = sf2("--compare", "flips/with", "flips/without", "--out", "flips", "--json")
+    assert code == 0, err
+    assert list(json.loads(out)["runs"]) == ["with", "without"]
+
+
 def test_reports_without_a_set_in_common_or_with_damaged_scores(sf2, place):
     assert sf2("a", "--set", "set", "--out", "on-set")[0] == 0
     assert sf2("b", "--bin", "good.bin", "--out", "on-bin")[0] == 0
     code, _, err = sf2("--compare", "on-set", "on-bin", "--out", "none")
     assert code == 1
-    assert "no set of pairs is in all of the reports (a: set; b: good)" in " ".join(err.split())
+    assert "no set is in all of the reports (a: set; b: good)" in " ".join(err.split())
     (place / "on-bin" / "scores.npz").write_bytes(b"PK\x03\x04 cut short")
     code, _, err = sf2("--compare", "on-set", "on-bin", "--out", "none")
     assert code == 1

@@ -104,5 +104,5 @@ def test_embeddings_that_are_not_finite_are_refused():
     with torch.no_grad():
         model.weight[:] = 1e38
     images[:66] = 127
-    with pytest.raises(Sf2Error, match="1 embeddings are not finite, the first of image 66"):
+    with pytest.raises(Sf2Error, match="1 of 67 embeddings is not finite, the first of image 66"):
         embed(Arrays(images[:67]), model, card(1))

@@ -76,7 +76,10 @@ def test_damaged_rows_and_keys(tmp_path: Path) -> None:
     rows = ROWS.copy()
     rows[1, 2] = np.nan
     np.save(tmp_path / "f.npy", rows)
-    with pytest.raises(Sf2Error, match="1 embeddings are not finite, the first of b"):
+    with pytest.raises(Sf2Error, match="1 of 4 embeddings is not finite, the first of b"):
+        open_embedder(tmp_path / "f.npy").embed(Named("a", "b", "c", "d"), "test")
+    np.save(tmp_path / "f.npy", ROWS * [[1], [1], [0], [0]])
+    with pytest.raises(Sf2Error, match="2 of 4 embeddings are all zeros, the first of c"):
         open_embedder(tmp_path / "f.npy").embed(Named("a", "b", "c", "d"), "test")
     for name, keys, message in (
         ("few", ["a"], "1 keys for 4 rows"),

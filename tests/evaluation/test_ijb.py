@@ -25,9 +25,8 @@ def root(sound, tmp_path):
 
 def features(n=24, d=5):
     generator = np.random.default_rng(0)
-    return (generator.normal(size=(6, d)).repeat(4, axis=0) + generator.normal(size=(n, d))).astype(
-        np.float32
-    )
+    people = generator.normal(size=(-(-n // 4), d)).repeat(4, axis=0)[:n]
+    return (people + generator.normal(size=(n, d))).astype(np.float32)
 
 
 def plain_templates(rows, weighted=True):
@@ -121,6 +120,44 @@ def test_peers_search_both_galleries_as_one(sound):
     assert "not the open-set definition" in finding.definitions["TPIR at FPIR"]
 
 
+def test_what_is_absent_or_repeated_is_told(root):
+    def notes(k=0):
+        found = open_ijb(root, "sf2").measure({"model": features(len(read_ijb(root).crops))})
+        return " ".join(found[k].notes)
+
+    for name in (FACES, POINTS):
+        path = root / "meta" / name
+        path.write_text(path.read_text() + path.read_text().splitlines()[-1] + "\n")
+    with (root / "meta" / PAIRS).open("a") as stream:
+        stream.write("0 0 1\n1 0 0\n")
+    told = notes()
+    assert "Lines that name an image of a template again: 1; each counts." in told
+    assert "Pairs of an image or template with itself: 1; each counts." in told
+    assert "repeat a pair: 1; each counts, and 1 pair is called both genuine and impostor" in told
+    (root / "meta/ijbc_1N_gallery_G2.csv").unlink()
+    assert "There is one gallery, where IJB-C has two, averaged." in notes(1)
+    (root / "meta" / PAIRS).unlink()
+    assert "There is no list of template pairs: 1:1 is not measured." in notes()
+
+
+def test_probes_without_a_mate_are_told(root):
+    path = root / "meta" / PROBES
+    path.write_text("TEMPLATE_ID,SUBJECT_ID\n41,4\n51,5\n")
+    finding = open_ijb(root, "sf2").measure({"model": features()})[1]
+    assert finding.table.rows[-1][1:] == ["-"] * 5
+    assert any("G1: No probe has a mate" in note for note in finding.notes)
+
+
+def test_kept_for_a_comparison(sound):
+    one_to_one, one_to_many = open_ijb(sound, "sf2").measure({"model": features()})
+    pairs, searches = one_to_one.kept, one_to_many.kept
+    # Genuine pairs join the two templates of each person; other pairs are of two people.
+    assert len(np.unique([pairs.first, pairs.second])) == 6
+    np.testing.assert_array_equal(pairs.first == pairs.second, pairs.issame)
+    assert searches.people.tolist() == [0, 1, 2, 3, 4, 5]
+    assert list(searches.galleries) == ["gallery G1", "gallery G2"]
+
+
 def test_templates_that_cancel_are_counted(sound):
     rows = features()
     rows[3] = 0
@@ -158,6 +195,19 @@ UNSOUND = {
         replaced(POINTS, "2.jpg 38", "2.jpg nan"),
         "line 2: found '2.jpg nan",
     ),
+    "a template that is no whole number": (
+        replaced(FACES, "3.jpg 0 2", "3.jpg 0.5 2"),
+        "1 of 24 lines without whole numbers, the first of 3.jpg",
+    ),
+    "a score below 0": (
+        replaced(POINTS, " 0.8", " -0.8"),
+        "1 of 24 scores is below 0, the first of 2.jpg: -0.8",
+    ),
+    "an image elsewhere": (replaced(FACES, "3.jpg", "../3.jpg"), "line 3: '../3.jpg' leads out"),
+    "an empty list of pairs": (
+        lambda root: (root / "meta" / PAIRS).write_text(""),
+        "ijbc_template_pair_label.txt: no pairs in it",
+    ),
     "other names": (replaced(POINTS, "3.jpg", "4.jpg"), "image 3: 3.jpg, where .* has 4.jpg"),
     "fewer names": (
         lambda root: (root / "meta" / POINTS).write_text(
@@ -169,13 +219,16 @@ UNSOUND = {
     "a pair of words": (replaced(PAIRS, "0 10 0", "0 x 0"), "line 2: found '0 x 0'"),
     "another label": (
         replaced(PAIRS, "0 10 0", "0 10 2"),
-        "1 pairs with another label than 0 or 1, the first of templates 0 and 10: 2",
+        "1 pair with another label than 0 or 1, the first of templates 0 and 10: 2",
     ),
     "a template without images": (
         replaced(PAIRS, "0 10 0", "0 77 0"),
-        "1 of its 13 templates have no image: 77",
+        "1 of its 13 templates has no image: 77",
     ),
-    "a probe without images": (replaced(PROBES, "11,1", "77,1"), "6 templates have no image: 77"),
+    "a probe without images": (
+        replaced(PROBES, "11,1", "77,1"),
+        "1 of its 6 templates has no image: 77",
+    ),
     "a template of two people": (
         replaced("ijbc_1N_gallery_G1.csv", "0,0,img/0_1", "0,5,img/0_1"),
         "line 3: template 0 is of subject 5, and of 0 before",

@@ -79,10 +79,18 @@ def test_a_person_with_one_photo_is_a_probe_without_a_mate(root):
     assert finding.numbers["results"]["model"]["rank_rates"][0]["probes"] == 12
 
 
+def test_photos_that_are_listed_again_count_once_and_are_told(root):
+    with (root / "facescrub_lst").open("a") as stream:
+        stream.write("Ann_0/Ann_0_0.png\n")
+    (finding,) = open_megaface(root).measure({"model": np.eye(15, dtype=np.float32)})
+    assert "Lines that name a photo again: 1; each counts once." in finding.notes
+    assert finding.numbers["probes"] == 8
+
+
 UNSOUND = {
     "missing photos": (
         lambda root: (root / "megaface_images/01/7@N01/1_0.png").unlink(),
-        "1 of 15 photos are missing: megaface_images/01/7@N01/1_0.png",
+        "1 of 15 photos is missing: megaface_images/01/7@N01/1_0.png",
     ),
     "no lists": (lambda root: (root / "facescrub_lst").unlink(), "neither facescrub_lst nor"),
     "no distractors": (lambda root: (root / "megaface_lst").write_text("\n"), "no distractor on"),

@@ -86,7 +86,8 @@ def test_repeated_pairs_are_counted(seed):
         seen.setdefault(frozenset((a, b)), set()).add(kind)
     found = Repeats.of(first, second, same)
     assert (found.lines, found.contradictory) == (lines, sum(len(k) == 2 for k in seen.values()))
-    assert len(found.notes()) == (lines > 0)
+    assert found.selves == sum(a == b for a, b in zip(first.tolist(), second.tolist(), strict=True))
+    assert len(found.notes()) == (lines > 0) + (found.selves > 0)
 
 
 def test_what_is_no_text_is_refused(tmp_path):

@@ -17,10 +17,12 @@ from sf2cli.data.pack import PackOptions, pack
 from sf2cli.evaluation.all_pairs import open_all_pairs
 from sf2cli.evaluation.embed import NetworkEmbedder, torch_network
 from sf2cli.evaluation.embedder import Embedder, EmbedderCard
+from sf2cli.evaluation.ijb import open_ijb
 from sf2cli.evaluation.open_embedder import open_embedder
 from sf2cli.evaluation.open_set import open_identification
 from sf2cli.evaluation.self_check import self_check
 from sf2cli.training.checkpoint_folder import checkpoint_path
+from tests.evaluation.protocols import write_ijb
 from tests.evaluation.small import write_photos, write_set
 
 EDGE = 16
@@ -88,6 +90,23 @@ def test_another_alignment(tmp_path: Path, photos: Path) -> None:
         "set: its faces are aligned as in the source, the model's training set was aligned to"
         " 112 x 112, five points."
     )
+
+
+def test_rows_that_name_no_images_are_told(tmp_path: Path, photos: Path) -> None:
+    packed = open_all_pairs(write_set(tmp_path / "set", photos))
+    rows = np.random.default_rng(0).normal(size=(len(packed.faces), 3))
+    keys = [packed.faces.source(i) for i in range(len(rows))]
+    np.save(tmp_path / "plain.npy", rows)
+    np.savez(tmp_path / "named.npz", embeddings=rows, keys=np.array(keys))
+    [told] = self_check(open_embedder(tmp_path / "plain.npy"), [packed])
+    assert "does not name its rows' images: row 1 is taken for the first image of each set" in told
+    assert self_check(open_embedder(tmp_path / "named.npz"), [packed]) == []
+
+
+def test_crops_are_aligned_whatever_they_come_from(tmp_path: Path) -> None:
+    embedder = trained(tmp_path / "model", alignment="as in the source")
+    [told] = self_check(embedder, [open_ijb(write_ijb(tmp_path / "IJBC"), "sf2")])
+    assert told.startswith("IJB-C: its faces are aligned to 112 x 112, five points, the model's")
 
 
 def test_a_run_that_has_gone_on(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sf2cli import console
-from sf2cli.data.align import SIZE, align, is_aligned
+from sf2cli.data.align import NAME, align, is_aligned
 from sf2cli.data.detect import Detector
 from sf2cli.data.images import BadImageError, decode_image, encode_png, read_header
 from sf2cli.data.landmarks import Landmarks, load_landmarks
@@ -52,7 +52,7 @@ class AlignedSource:
     def alignment(self) -> dict[str, Any]:
         """What the manifest says of it; `no_face` names the images without landmarks."""
         return {
-            "template": f"{SIZE} x {SIZE}, five points",
+            "template": NAME,
             "landmarks": "mtcnn" if self._by == "mtcnn" else Path(self._by).name,
             "no_face": {"rule": self._no_face, "images": self._without or []},
         }

@@ -16,6 +16,9 @@ _LINES: list[dict[str, Any]] = [
     {"color": "#d55e00", "linewidth": 2, "linestyle": "--"},
     {"color": "#009e73", "linewidth": 2, "linestyle": "-."},
     {"color": "#777777", "linewidth": 1.5, "linestyle": ":"},
+    {"color": "#cc79a7", "linewidth": 2},
+    {"color": "#56b4e9", "linewidth": 2, "linestyle": "--"},
+    {"color": "#e69f00", "linewidth": 2, "linestyle": "-."},
 ]
 # Curves of fewer points show them.
 _MARKED = 25

@@ -23,7 +23,7 @@ def page(evaluation: Evaluation, panels: Sequence[Panel], document: JsonObject) 
         str(card.place),
         f"""<p>Model {text(card.place)} ({text(card.network)}, {text(card.kind)}{size})
 beside the raw pixels as a baseline. Every term is defined <a href="#definitions">below</a>.</p>
-{_warnings(evaluation.warnings)}{_summary(panels)}{sections}
+{warning_list(evaluation.warnings)}{_summary(panels)}{sections}
 <h2 id="definitions">Definitions</h2>{terms(document["definitions"].items())}
 <h2>How this report was made</h2>{terms(_origins(document))}""",
     )
@@ -41,7 +41,8 @@ def frame(heading: str, of: str, body: str) -> str:
 """
 
 
-def _warnings(warnings: Sequence[str]) -> str:
+def warning_list(warnings: Sequence[str]) -> str:
+    """What the self-check has to say; nothing for nothing."""
     if not warnings:
         return ""
     return f"<ul class='warnings'>{''.join(f'<li>{text(one)}</li>' for one in warnings)}</ul>"

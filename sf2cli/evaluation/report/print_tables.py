@@ -21,6 +21,7 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
     "≤": r"$\leq$",
+    "≈": r"$\approx$",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict
 
-from sf2cli.evaluation.conventions import Convention
+from sf2cli.evaluation.conventions import SIGNS, Convention
 from sf2cli.evaluation.embedder import EmbedderCard
 from sf2cli.evaluation.evaluate import Result
 from sf2cli.evaluation.measure import Verification, percent
@@ -14,7 +14,7 @@ from sf2cli.evaluation.report.markup import grid, plot, sentence, text
 from sf2cli.evaluation.report.panel import JsonObject, Panel, Table
 from sf2cli.evaluation.report.pictures import pictures
 from sf2cli.evaluation.report.plots import curves, det_plot, histogram, roc_plot
-from sf2cli.evaluation.tables import interval_text
+from sf2cli.evaluation.tables import interval_text, tar_columns
 
 
 def verification_panel(result: Result, card: EmbedderCard) -> Panel:
@@ -103,7 +103,7 @@ def _table(result: Result) -> Table:
             "AUC",
             # Broken by hand, so that a terminal of 80 columns breaks no word.
             f"{_kind(result)}\naccuracy",
-            *(f"TAR at\nFAR\n≤ {percent(far)}" for far in fars),
+            *tar_columns(fars, _convention(result)),
         ],
         rows=[
             [
@@ -149,6 +149,7 @@ def _targets(result: Result) -> str:
             for target in targets
             for text in (rate(target.tar), interval_text(target.interval))
         ]
-        rows.append([f"≤ {percent(far)}", f"{allowed} of {impostors:,}", *tars])
+        sign = SIGNS[_convention(result)]
+        rows.append([f"{sign} {percent(far)}", f"{allowed} of {impostors:,}", *tars])
     names = [text for name in result.scored for text in (f"TAR, {name}", "95 % interval")]
     return grid(["FAR", "False accepts allowed", *names], rows)

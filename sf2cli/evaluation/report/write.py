@@ -15,37 +15,46 @@ PAGE_NAME = "report.html"
 SCORES_NAME = "scores.npz"
 
 
-def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
-    """Find out before the work whether a report can be written to `folder`.
+def check_folder(
+    folder: Path,
+    names: Sequence[str],
+    *,
+    overwrite: bool,
+    flag: str = "--out",
+    held: str = "a report is",
+) -> None:
+    """Find out before the work whether a report, or what else `held` says, can be written.
 
     Args:
-        folder: of the report.
+        folder: where to.
         names: of the files to write there.
-        overwrite: whether an earlier report there may be replaced.
+        overwrite: whether earlier ones there may be replaced.
+        flag: that named the folder.
+        held: what an earlier one is, with its verb.
 
     Raises:
         Sf2Error: it, or what is there of the path to it, is no folder or may not be written to; or
-            it holds a report.
+            it holds an earlier one.
     """
     nearest = folder
     while not os.path.lexists(nearest) and nearest != nearest.parent:
         nearest = nearest.parent
     if not nearest.is_dir():
-        raise Sf2Error(f"--out {folder}: {nearest} is not a folder", "Name another folder.")
+        raise Sf2Error(f"{flag} {folder}: {nearest} is not a folder", "Name another folder.")
     if not os.access(nearest, os.W_OK):
-        raise Sf2Error(f"--out {folder}: {nearest} may not be written to", "Name another folder.")
+        raise Sf2Error(f"{flag} {folder}: {nearest} may not be written to", "Name another folder.")
     for name in names:
         if (folder / name).is_dir():
-            raise Sf2Error(f"--out {folder}: {name} in it is a folder", "Name another folder.")
+            raise Sf2Error(f"{flag} {folder}: {name} in it is a folder", "Name another folder.")
         if (folder / name).exists() and not overwrite:
             raise Sf2Error(
-                f"--out {folder}: a report is there already ({name})",
-                "Name another folder, or say --overwrite to replace the report.",
+                f"{flag} {folder}: {held} there already ({name})",
+                "Name another folder, or say --overwrite to replace what is there.",
             )
 
 
-def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> None:
-    """Write a report's files, by their names; other files are left alone.
+def write_files(folder: Path, contents: Mapping[str, str | bytes], *, flag: str = "--out") -> None:
+    """Write files by their names into the folder that `flag` named; others are left alone.
 
     Raises:
         Sf2Error: the disk is full or may not be written to; what was made so far is gone again.
@@ -67,7 +76,7 @@ def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> None:
                 parent.rmdir()
         if isinstance(failure, OSError):
             raise Sf2Error(
-                f"--out {folder}: the report cannot be written ({failure.strerror})",
+                f"{flag} {folder}: cannot be written to ({failure.strerror})",
                 "Free disk space, or name a folder you may write to.",
             ) from None
         raise
