@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -176,6 +177,8 @@ def command(
       sf2 pack faces_emore/train.rec shards/ms1m --dry-run
       sf2 pack --verify shards/ms1m
     """
+    # Packing multiplies no matrices: numpy's BLAS would start a thread a core, which spin a while.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if verify:
         if out is not None:
             raise click.UsageError("--verify takes one packed set and no OUT.")

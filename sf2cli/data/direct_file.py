@@ -37,7 +37,7 @@ class DirectFile:
         self._digest = hashlib.sha256()
         self._file = _opened(path)
         # Direct writing asks for memory that begins with a page.
-        self._buffers = [mmap.mmap(-1, _BUFFER_BYTES) for _ in range(2)]
+        self._buffers = [mmap.mmap(-1, _BUFFER_BYTES) for _ in range(4)]
         self._pending: list[Future[None]] = []
         self._filled = 0
 
@@ -85,7 +85,8 @@ class DirectFile:
         self._pending.append(self._thread.submit(self._write, self._buffers[0], self._filled))
         if len(self._pending) == len(self._buffers):
             self._pending.pop(0).result()
-        self._buffers.reverse()
+        # The oldest of them is free again.
+        self._buffers.append(self._buffers.pop(0))
         self._filled = 0
 
     def _write(self, buffer: mmap.mmap, count: int) -> None:

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 # A worker is ahead by as many messages; the longest are a little over a megabyte.
-_PLACES = 4
+_PLACES = 8
 _PLACE_BYTES = 1 << 21
 
 

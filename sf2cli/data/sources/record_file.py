@@ -42,7 +42,7 @@ _USUAL_HEAD = np.dtype(
 _USUAL = struct.Struct("<4sII")
 _USUAL_START = _CHUNK.size + _HEADER.size
 # Most aligned faces come with one call.
-_USUAL_BYTES = 16_384
+_USUAL_BYTES = 8_192
 
 
 class Record(NamedTuple):
