@@ -27,8 +27,8 @@ def laid_out(
         room: characters in a line.
         keys: how many leading columns name a row.
     """
-    whole = [max(map(cell_len, texts)) for texts in zip(columns, *rows, strict=True)]
-    cells = [max(map(cell_len, texts), default=0) for texts in zip(*rows, strict=True)]
+    whole = [max(map(_width, texts)) for texts in zip(columns, *rows, strict=True)]
+    cells = [max(map(_width, texts), default=0) for texts in zip(*rows, strict=True)]
     least = [
         min(whole[i], room // 4)
         if i < keys
@@ -57,3 +57,8 @@ def _widened(
         spare -= more
         widths.append((i, least[i] + more))
     return widths
+
+
+def _width(cell: str) -> int:
+    """Of the longest of its lines."""
+    return max(map(cell_len, cell.split("\n")))

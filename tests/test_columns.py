@@ -15,6 +15,11 @@ def test_what_fits_is_as_wide_as_its_longest_text():
     assert part == [(0, 10), (1, 16), (2, 7), (3, 15), (4, 15)]
 
 
+def test_a_cell_of_two_lines_is_as_wide_as_the_longer_one():
+    (part,) = laid_out(("loss", "EER"), [["ours", "9.12 ± 0.30\n+0.60 (+0.21, +0.99)*"]], 80, 1)
+    assert part == [(0, 4), (1, 21)]
+
+
 def test_headings_are_wrapped_between_words_before_a_table_is_cut():
     (part,) = laid_out(COLUMNS, ROWS, 72, 2)
     assert width(part) <= 72

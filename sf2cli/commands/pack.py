@@ -110,7 +110,7 @@ _KINDS = ("folder", "att", "recordio", "list", "archive", "parquet", "fonts", "w
 )
 @click.option(
     "--workers",
-    type=click.IntRange(1, 250),
+    type=click.IntRange(1, 200),
     metavar="N",
     help="Processes that check and encode; no byte depends on it.  [default: all cores]",
 )

@@ -25,8 +25,8 @@ Result = TypeVar("Result")
 Share = Callable[[int, int], Iterator[tuple[bool, Result]]]
 
 
-# Each holds a few open files of the parent, which may have a thousand.
-MOST = 250
+# Each holds four open files of the parent, which may have a thousand.
+MOST = 200
 
 
 def all_cores() -> int:

@@ -115,14 +115,14 @@ def _changed(before: Any, now: dict[str, Any]) -> list[str]:
     if not isinstance(before, dict):
         return ["sf2, which did not note what they depend on"]
     fields = []
-    for name in now:
+    for name in {**now, **before}:
         if name in ("recipe", "deepspeed"):
             old, new = _flat(before.get(name)), _flat(now[name])
             keys = [key for key in {**new, **old} if old.get(key) != new.get(key)]
             fields += [
                 f"{key} of the {name.replace('deepspeed', 'DeepSpeed file')}" for key in keys
             ]
-        elif before.get(name) != now[name]:
+        elif before.get(name) != now.get(name):
             fields.append(f"the {name}")
     return fields
 

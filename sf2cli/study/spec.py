@@ -66,7 +66,7 @@ class Study(BaseModel):
                 raise ValueError(f"axis {axis} has no option")
             for name, changes in choices.items():
                 nproc = changes.get(NPROC, 1)
-                if not isinstance(nproc, int) or nproc < 1:
+                if type(nproc) is not int or nproc < 1:
                     raise ValueError(f"{axis} {name}: nproc is {nproc!r}; expected 1 or more ranks")
         return self
 
@@ -117,6 +117,8 @@ class Cell:
 def _seeded(value: Any, seed: int) -> Any:
     if isinstance(value, dict):
         return {name: _seeded(inner, seed) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_seeded(inner, seed) for inner in value]
     return value.replace("{seed}", str(seed)) if isinstance(value, str) else value
 
 

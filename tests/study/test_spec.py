@@ -40,7 +40,7 @@ def test_a_cell_for_every_combination_and_the_later_axis_counts(tmp_path):
 def test_each_seed_has_its_own_sets(tmp_path):
     axes = {
         "set": {"att": {"data": {"shards": "shards/att-{seed}-train"}}},
-        "loss": {"b": {"data.cache": "{seed}", "x.y": [1]}},
+        "loss": {"b": {"data.cache": "{seed}", "x.y": [1, "{seed}"]}},
     }
     study = load_study(write(tmp_path, test="shards/att-{seed}-test", axes=axes))
     assert str(study.test_for(7)) == "shards/att-7-test"
@@ -48,7 +48,7 @@ def test_each_seed_has_its_own_sets(tmp_path):
     assert cell.with_seed(7) == {
         "data": {"shards": "shards/att-7-train"},
         "data.cache": "7",
-        "x.y": [1],
+        "x.y": [1, "7"],
         "seed": 7,
     }
 
