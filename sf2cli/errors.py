@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 # difflib's ratio: lam and lambda have 0.67, margin and variant 0.62.
 _ALIKE = 0.65
+_LINE = 200
 
 
 class Sf2Error(Exception):
@@ -42,7 +43,10 @@ def why(failure: Exception) -> str:
 
 def in_short(failure: Exception) -> str:
     """What a library says of a failure, in one line and cut between two words."""
-    return textwrap.shorten(str(failure), 200, placeholder=" ...")
+    said = " ".join(str(failure).split())
+    short = textwrap.shorten(said, _LINE, placeholder=" ...")
+    # A path may be longer than a line: half of it says more than what stands before it.
+    return short if len(short) > _LINE // 2 or short == said else f"{said[: _LINE - 4]} ..."
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:

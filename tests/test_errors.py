@@ -24,6 +24,11 @@ def test_in_short_is_one_line_and_cuts_no_word():
     assert in_short(RuntimeError("connection\nclosed")) == "connection closed"
 
 
+def test_in_short_keeps_the_beginning_of_one_long_word():
+    said = in_short(RuntimeError("open /" + "x" * 300))
+    assert said == "open /" + "x" * 190 + " ..."
+
+
 def test_a_slip_is_told_from_another_word():
     names = ["a.rate", "a.name", "b.name", "b.length"]
     assert did_you_mean("a.raet", names) == "; did you mean a.rate?"

@@ -1,6 +1,6 @@
 """Features that were computed elsewhere: rows in a .npy or .npz file, by the images' names.
 
-What `sf2 embed` writes is read back: embeddings.npy with keys.txt beside it, and embed.json, which
+The folder that `sf2 embed` writes is read back: embeddings.npy, keys.txt, and embed.json, which
 knows the model's input and head. An .npz holds `embeddings` and `keys`. Without keys the rows are
 in the order of the set's images.
 """

@@ -48,7 +48,7 @@ def run_study(
     Args:
         path: the study file.
         out: its folder; default studies/NAME.
-        jobs: runs at a time, each on one thread.
+        jobs: runs at a time, each rank on one thread.
         argv: the command line, for the report.
 
     Returns:

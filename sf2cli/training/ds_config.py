@@ -58,7 +58,7 @@ def _refuse_unhonoured(path: Path, config: dict[str, Any]) -> None:
             raise Sf2Error(f"--deepspeed {path}: {key}: sf2 cannot honour it: {REFUSED[key]}")
         raise Sf2Error(
             f"--deepspeed {path}: {key}: not a setting of DeepSpeed 0.19"
-            f"{did_you_mean(key, (*HONOURED, *REFUSED))}",
+            f"{did_you_mean(key, HONOURED)}",
             f"Remove it; sf2 honours {', '.join(sorted(HONOURED))}.",
         )
     _check_zero(path, _section(path, config, "zero_optimization", ZERO_HONOURED))

@@ -60,6 +60,8 @@ def launch_on_hosts(path: Path, arguments: Sequence[str]) -> int:
         command += ["--master_addr", "127.0.0.1"]
     else:
         _check_reach(path, hosts[0])
+        # It would start the ranks of a single host here, whatever the host's name.
+        command.append("--force_multi")
     # DeepSpeed's own check ends in a traceback.
     command.append("--no_ssh_check")
     sf2 = str(Path(sys.executable).parent / "sf2")
@@ -77,7 +79,8 @@ def _check_reach(path: Path, host: str) -> None:
                 f"--hostfile {path}: {program} is not installed",
                 "Install it, or start the ranks with torchrun or srun.",
             )
-    asked = ["ssh", "-o", "PasswordAuthentication=no", "-o", "BatchMode=yes", host, "hostname"]
+    options = ("PasswordAuthentication=no", "BatchMode=yes", "ConnectTimeout=10")
+    asked = ["ssh", *(word for option in options for word in ("-o", option)), host, "hostname"]
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]

@@ -175,22 +175,25 @@ def _check_folder(folder: Path, resume: bool) -> None:
     # --resume as well.
     if resume and not has_run and "TORCHELASTIC_RUN_ID" not in os.environ:
         raise Sf2Error(f"--resume: no run in {folder}", "Start it without --resume.")
-    if folder.is_dir() and not has_run:
-        _check_empty(folder)
     above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         why = "may not be written to" if above.is_dir() else "is not a folder"
         raise Sf2Error(f"run folder {folder}: {above} {why}", "Choose another with --out.")
+    if folder.is_dir() and not has_run:
+        _check_empty(folder)
 
 
 def _check_empty(folder: Path) -> None:
     """A run that was ended before its first step may have left its settings and what watches it."""
     ours = {"recipe.yaml", "ds.json", "tensorboard", "wandb"}
-    strange = sorted(
-        entry.name
-        for entry in os.scandir(folder)
-        if entry.name not in ours and not entry.name.startswith(".")
-    )
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as failure:
+        raise Sf2Error(
+            f"run folder {folder}: cannot be read ({failure.strerror})",
+            "Choose another with --out.",
+        ) from None
+    strange = [name for name in names if name not in ours and not name.startswith(".")]
     if strange:
         more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
         raise Sf2Error(

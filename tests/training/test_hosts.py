@@ -67,6 +67,18 @@ def test_one_host_that_is_this_machine_needs_no_ssh(tmp_path, monkeypatch):
     assert said[-3:] == [str(tmp_path / "sf2"), "train", "r.yaml"]
 
 
+def test_one_host_that_is_another_machine_is_where_the_ranks_start(tmp_path, monkeypatch):
+    path = tmp_path / "hosts"
+    path.write_text("elsewhere slots=2\n")
+    answers = {"ssh": "exit 0", "pdsh": "exit 0"}
+    programs(tmp_path, monkeypatch, deepspeed='echo "$@" > "${0%/*}/said"', **answers)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    assert launch_on_hosts(path, ["train", "r.yaml"]) == 0
+    said = (tmp_path / "said").read_text().split()
+    assert "--force_multi" in said
+    assert "--master_addr" not in said
+
+
 def test_ranks_do_not_see_the_option():
     line = ["train", "r.yaml", "--hostfile", "hosts", "--out", "o", "--hostfile=other"]
     assert without_hostfile(line) == ["train", "r.yaml", "--out", "o"]

@@ -15,7 +15,7 @@ from sf2cli.errors import Sf2Error
 
 _BATCH = 4096
 _READ_BYTES = 1 << 12
-# Two numbers of 20 digits and what stands between: a longer line is no index.
+# Two numbers of 20 digits and what stands between.
 _LINE_BYTES = 64
 # Numbers that fit into 64 bits; such lines, nearly all, need not be looked at one by one.
 _USUAL_LINES = re.compile(rb"(?:[0-9]{1,18}\t[0-9]{1,18}\r?\n)+")
@@ -50,7 +50,9 @@ def read_index(path: Path, file: RecordFile) -> Index:
     if not keys:
         raise _bad(path, "it is empty")
     places, ids = (np.frombuffer(numbers, np.int64) for numbers in (offsets, keys))
-    for row in np.flatnonzero((ids < 0) | (places < 0) | (places >= file.size) | (places % 4)):
+    wrong = (ids < 0) | (places < 0) | (places >= file.size) | (places % 4 > 0)
+    if wrong.any():
+        row = int(wrong.argmax())
         raise _bad(path, f"key {ids[row]} is at byte {places[row]} of {file.size}")
     index = _sorted(keys, offsets, keyed=True)
     if index is None:
