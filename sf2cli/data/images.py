@@ -11,14 +11,20 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 MAX_PIXELS = 64_000_000
 # Pillow knows formats that start other programs (EPS) or hold many pages: only these are opened.
-_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "WEBP")
+# Imported here, they need not be looked for among all its plugins when the first file is opened.
+_FORMATS = tuple(
+    kind.format for kind in (JpegImageFile, PngImageFile, PpmImageFile, BmpImageFile, WebPImageFile)
+)
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-# Pillow registers its plugins on demand, but not for a format that only `formats` names.
-Image.init()
 # Its own limit is higher, warns first, and would be told as an unknown format.
 Image.MAX_IMAGE_PIXELS = None
 # It warns of odd metadata and of transparency, on which the pixels that are kept do not depend.

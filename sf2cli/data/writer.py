@@ -37,10 +37,10 @@ from sf2cli.files import file_sha256, sync
 class _Open:
     """The shard that is being filled: what it will add to the set."""
 
-    identities: list[tuple[str, int]] = field(default_factory=list)
+    identities: list[str] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
     sizes: set[tuple[int, int]] = field(default_factory=set)
     all_grey: bool = True
-    samples: int = 0
 
 
 class SetWriter:
@@ -67,6 +67,7 @@ class SetWriter:
         self._label = len(self.tally.identities) - 1
         self._identity = self.tally.identities[-1] if self.tally.identities else ""
         self._identity_row = 0
+        self._label_text = b"%d" % self._label
         # Identities are opened with their first image: until then this one is only announced.
         self._opened = True
         self._skipped: list[Skipped] = []
@@ -110,6 +111,7 @@ class SetWriter:
             row: of its first image in the packing's order.
         """
         self._identity, self._identity_row, self._opened = name, row, False
+        self._label_text = b"%d" % (self._label + 1)
 
     def add_image(self, image: StoredImage, source: str, row: int) -> None:
         """Append one image of the last identity.
@@ -122,7 +124,7 @@ class SetWriter:
         Raises:
             OSError: the disk is full.
         """
-        label = b"%d" % (self._label + (not self._opened))
+        label = self._label_text
         offset = self._layout.add(len(label), len(image.data))
         if offset is None:
             self._close_tar(row if self._opened else self._identity_row)
@@ -194,15 +196,14 @@ class SetWriter:
         return manifest
 
     def _note(self, image: StoredImage) -> None:
-        names = self._open.identities
-        if names and names[-1][0] == self._identity:
-            names[-1] = (self._identity, names[-1][1] + 1)
-        else:
-            names.append((self._identity, 1))
-        self._open.samples += 1
-        self._open.all_grey = self._open.all_grey and image.grey
-        if len(self._open.sizes) < 2:
-            self._open.sizes.add((image.height, image.width))
+        shard = self._open
+        if not shard.identities or shard.identities[-1] != self._identity:
+            shard.identities.append(self._identity)
+            shard.counts.append(0)
+        shard.counts[-1] += 1
+        shard.all_grey = shard.all_grey and image.grey
+        if len(shard.sizes) < 2:
+            shard.sizes.add((image.height, image.width))
 
     def _close_tar(self, row: int) -> None:
         """End the shard, of which everything before `row` is settled."""
@@ -229,9 +230,11 @@ class SetWriter:
             for stream in (self._sources, self._index.rows):
                 os.fsync(stream.fileno())
             done = FinishedShard(
-                shard=Shard(file=tar.path.name, samples=ended.samples, bytes=size, sha256=sha256),
+                shard=Shard(
+                    file=tar.path.name, samples=sum(ended.counts), bytes=size, sha256=sha256
+                ),
                 row=row,
-                identities=ended.identities,
+                identities=list(zip(ended.identities, ended.counts, strict=True)),
                 skipped=skipped,
                 dropped=dropped,
                 sources_bytes=sources_bytes,

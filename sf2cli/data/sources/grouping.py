@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from sf2cli.errors import Sf2Error
 
+_AHEAD = 1 << 16
+
 
 def rows_by_label(labels: array[int]) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Each label with its rows in the order they stand in; labels ascending.
@@ -86,13 +88,14 @@ class InputFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor = -1
+        self._ahead, self._ahead_from, self._last = b"", 0, 0
         try:
             # Before it is opened: one end of a pipe waits for the other.
             if not stat.S_ISREG(os.stat(path).st_mode):
                 raise Sf2Error(f"SOURCE {path}: not a file")
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as failure:
-            raise Sf2Error(f"SOURCE {path}: cannot be read ({failure.strerror})") from None
+            raise self._failed(failure) from None
         self.size = os.fstat(self._descriptor).st_size
 
     def read(self, offset: int, size: int) -> bytes:
@@ -104,7 +107,36 @@ class InputFile:
         try:
             return os.pread(self._descriptor, size, offset)
         except OSError as failure:
-            raise Sf2Error(f"SOURCE {self.path}: cannot be read ({failure.strerror})") from None
+            raise self._failed(failure) from None
+
+    def read_on(self, offset: int, size: int) -> bytes:
+        """As `read`, for one who mostly goes on where the last call ended, or a little before.
+
+        More is read then than was asked for, and kept for the next calls.
+        """
+        near = 0 <= offset - self._last <= size
+        self._last = offset
+        if not near:
+            return self.read(offset, size)
+        start = offset - self._ahead_from
+        if not 0 <= start <= len(self._ahead) - size:
+            self._ahead, self._ahead_from, start = self.read(offset, _AHEAD), offset, 0
+        return self._ahead[start : start + size]
+
+    def read_each(self, offsets: Iterable[int], size: int) -> list[bytes]:
+        """`read` at each of the offsets.
+
+        Raises:
+            Sf2Error: the disk fails.
+        """
+        pread, descriptor = os.pread, self._descriptor
+        try:
+            return [pread(descriptor, size, offset) for offset in offsets]
+        except OSError as failure:
+            raise self._failed(failure) from None
+
+    def _failed(self, failure: OSError) -> Sf2Error:
+        return Sf2Error(f"SOURCE {self.path}: cannot be read ({failure.strerror})")
 
     def __del__(self) -> None:
         if self._descriptor >= 0:

@@ -102,7 +102,7 @@ class RecordFile:
         Raises:
             Sf2Error: there is no whole record.
         """
-        heads = [self._file.read(offset, _HEAD_BYTES) for offset in offsets]
+        heads = self._file.read_each(offsets, _HEAD_BYTES)
         found = np.empty(len(heads), np.float32)
         usual = np.zeros(len(heads), bool)
         if all(len(head) == _HEAD_BYTES for head in heads):
@@ -127,7 +127,7 @@ class RecordFile:
             BadImageError: it is too long for an image.
             Sf2Error: there is no whole record.
         """
-        data = self._file.read(offset, _USUAL_BYTES)
+        data = self._file.read_on(offset, _USUAL_BYTES)
         if len(data) > _USUAL_START:
             magic, length, flag = _USUAL.unpack_from(data)
             end = _CHUNK.size + length

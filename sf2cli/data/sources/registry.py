@@ -8,13 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sf2cli.data.glyphs.settings import load_settings
 from sf2cli.data.sources.aligned import AlignedSource, NoFace
 from sf2cli.data.sources.archive import ArchiveSource
 from sf2cli.data.sources.att import AttSource
 from sf2cli.data.sources.edited import EditedSource
 from sf2cli.data.sources.folder import FolderSource
-from sf2cli.data.sources.fonts import FontsSource
 from sf2cli.data.sources.image_list import ListSource
 from sf2cli.data.sources.parquet import ParquetSource, is_parquet
 from sf2cli.data.sources.recordio import RecordIoSource
@@ -129,6 +127,10 @@ def _list(word: str, options: SourceOptions) -> Source:
 
 
 def _fonts(word: str, options: SourceOptions) -> Source:
+    # Drawing takes modules that no other source needs.
+    from sf2cli.data.glyphs.settings import load_settings
+    from sf2cli.data.sources.fonts import FontsSource
+
     path = Path(word)
     if path.suffix.lower() in (".yaml", ".yml"):
         return FontsSource(load_settings(path, options.settings), path)
