@@ -204,6 +204,8 @@ def _against(before: str, now: Any) -> str:
 
 
 def _said(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
     return "none" if value is None else str(value)
 
 

@@ -148,7 +148,7 @@ def _packing(source: Source, options: PackOptions, listing: Listing, name: str) 
         "name": name,
         "source": source.description,
         # A packing that met nothing bad may go on with either, see `_check_skipped`.
-        "options": {k: v for k, v in options.recorded().items() if k != "on_bad"},
+        "options": {flag: v for flag, v in options.as_flags().items() if flag != "--on-bad"},
         "split": [options.holdout, options.holdout_seed],
         "list of images": f"{listing.images} of {len(listing.names)}, {listing.digest}",
         "versions": {package: version(package) for package in _ENCODERS},

@@ -41,6 +41,12 @@ class PackOptions:
         unlisted = ("overwrite", "holdout", "holdout_seed", "restart", "workers")
         return {name: value for name, value in asdict(self).items() if name not in unlisted}
 
+    def as_flags(self) -> dict[str, Any]:
+        """The same as a user types them."""
+        said = self.recorded()
+        said["shard_size"] = said.pop("shard_bytes") / 1e6
+        return {f"--{name.replace('_', '-')}": value for name, value in said.items()}
+
 
 @dataclass(frozen=True)
 class PackedFolder:

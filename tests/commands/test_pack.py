@@ -326,7 +326,7 @@ def test_ctrl_c_and_again(here):
     assert err.endswith("error: interrupted\n")
     assert not (here / "sets" / "faces").exists()
     other = sf2("pack", *arguments, "--size", 32)
-    assert "holds an interrupted packing with another option: size none" in other.stderr
+    assert "holds an interrupted packing with another option: --size none" in other.stderr
     again = sf2("pack", *arguments)
     assert again.exit_code == 0
     assert "going on after " in again.stderr

@@ -131,12 +131,13 @@ def test_the_number_of_workers_may_change(photos, undisturbed, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"size": 8}, "another option: size none, where this one has 8"),
-        ({"min_images": 2}, r"another option: min_images \d, where this one has 2"),
+        ({"size": 8}, "another option: --size none, where this one has 8"),
+        ({"min_images": 2}, r"another option: --min-images \d, where this one has 2"),
         ({"holdout_seed": 4}, "another split: --holdout-seed 3, where this one has 4"),
         (
             {"shard_bytes": 8000, "min_images": 2},
-            r"another option: min_images 3, where this one has 2; shard_bytes 7000, where",
+            "another option: --min-images 3, where this one has 2; --shard-size 0.007, where this"
+            " one has 0.008",
         ),
     ],
 )
