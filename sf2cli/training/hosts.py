@@ -7,13 +7,18 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
+from sf2cli import console
 from sf2cli.errors import Sf2Error, why
 
 _LINE = re.compile(r"^(\S+)\s+slots=(\d+)$")
 _OPTION = "--hostfile"
+_ANSWER_S = 10
 
 
 def read_hostfile(path: Path) -> dict[str, int]:
@@ -51,7 +56,7 @@ def launch_on_hosts(path: Path, arguments: Sequence[str]) -> int:
     at the same paths on every host. Where this machine is the only one it needs none of them.
 
     Raises:
-        Sf2Error: the launcher, ssh or pdsh is not installed, or the first host is not reached.
+        Sf2Error: the launcher, ssh or pdsh is not installed, or hosts are not reached.
     """
     launcher = Path(sys.executable).parent / "deepspeed"
     command = [str(launcher), "--hostfile", str(path), "--no_python", "--no_local_rank"]
@@ -59,7 +64,7 @@ def launch_on_hosts(path: Path, arguments: Sequence[str]) -> int:
     if len(hosts) == 1 and hosts[0] in ("localhost", "127.0.0.1", socket.gethostname()):
         command += ["--master_addr", "127.0.0.1"]
     else:
-        _check_reach(path, hosts[0])
+        _check_reach(path, hosts)
         # It would start the ranks of a single host here, whatever the host's name.
         command.append("--force_multi")
     # DeepSpeed's own check ends in a traceback.
@@ -72,22 +77,55 @@ def launch_on_hosts(path: Path, arguments: Sequence[str]) -> int:
     return min(done.returncode, 1) if done.returncode >= 0 else 1
 
 
-def _check_reach(path: Path, host: str) -> None:
+def _check_reach(path: Path, hosts: Sequence[str]) -> None:
     for program in ("ssh", "pdsh"):
         if shutil.which(program) is None:
             raise Sf2Error(
                 f"--hostfile {path}: {program} is not installed",
                 "Install it, or start the ranks with torchrun or srun.",
             )
-    options = ("PasswordAuthentication=no", "BatchMode=yes", "ConnectTimeout=10")
-    asked = ["ssh", *(word for option in options for word in ("-o", option)), host, "hostname"]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    failed = _unreached(hosts)
+    if failed:
+        many = f"{len(failed)} of {len(hosts)} hosts are" if len(hosts) > 1 else f"{hosts[0]} is"
+        named = "; ".join(f"{host}: {said}" if len(hosts) > 1 else said for host, said in failed)
         raise Sf2Error(
-            f"--hostfile {path}: {host} is not reached by ssh without a password ({said})",
-            f"Make `ssh {host} hostname` work; on one machine use --nproc.",
+            f"--hostfile {path}: {many} not reached by ssh without a password ({named})",
+            f"Make `ssh {failed[0][0]} hostname` work; on one machine use --nproc.",
         )
+
+
+def _unreached(hosts: Sequence[str]) -> list[tuple[str, str]]:
+    """The hosts that do not answer in _ANSWER_S seconds, all asked at once, and what ssh says."""
+    # Less than that, so that ssh can say why.
+    limit = f"ConnectTimeout={_ANSWER_S - 2}"
+    options = ("PasswordAuthentication=no", "BatchMode=yes", limit)
+    command = ["ssh", *(word for option in options for word in ("-o", option))]
+    deadline = time.monotonic() + _ANSWER_S
+    failed = []
+    with ExitStack() as held, console.progress("ssh", len(hosts), "hosts") as line:
+        asked = []
+        for host in hosts:
+            # No pipe: a connection that ssh shares and keeps would hold it open.
+            said = held.enter_context(tempfile.TemporaryFile("w+", errors="replace"))
+            process = subprocess.Popen(
+                [*command, host, "hostname"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+            )
+            held.callback(process.kill)
+            asked.append((host, process, said))
+        for host, process, said in asked:
+            try:
+                status = process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                failed.append((host, f"no answer in {_ANSWER_S} s"))
+            else:
+                said.seek(0)
+                words = said.read().strip().splitlines() or [f"exit status {status}"]
+                failed += [(host, words[-1])] * (status != 0)
+            line.advance()
+    return failed
 
 
 def without_hostfile(arguments: Sequence[str]) -> list[str]:

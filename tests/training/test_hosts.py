@@ -1,6 +1,7 @@
 import pytest
 
 from sf2cli.errors import Sf2Error
+from sf2cli.training import hosts
 from sf2cli.training.hosts import launch_on_hosts, read_hostfile, without_hostfile
 
 
@@ -50,9 +51,36 @@ def test_what_many_hosts_need_is_named(tmp_path, monkeypatch):
     with pytest.raises(Sf2Error, match="hosts: pdsh is not installed"):
         launch_on_hosts(path, [])
     programs(tmp_path, monkeypatch, pdsh="exit 1")
-    named = r"first is not reached by ssh without a password \(Host key verification failed\.\)"
+    named = (
+        r"2 of 2 hosts are not reached by ssh without a password"
+        r" \(first: Host key verification failed\.; second: Host key verification failed\.\)"
+    )
     with pytest.raises(Sf2Error, match=named):
         launch_on_hosts(path, [])
+
+
+def test_every_host_is_asked_and_all_that_fail_are_named(tmp_path, monkeypatch):
+    path = tmp_path / "hosts"
+    names = ("first", "mute", "silent", "barred", "second")
+    path.write_text("".join(f"{host} slots=1\n" for host in names))
+    # Three options, each behind its -o, stand before the host. Two answer only when both are asked.
+    ssh = """cd "${0%/*}"
+case "$7" in
+first) : > one; until [ -e two ]; do :; done ;;
+second) : > two; until [ -e one ]; do :; done ;;
+mute) exit 3 ;;
+silent) exec /bin/sleep 60 ;;
+*) echo Warning: added. >&2; echo Permission denied. >&2; exit 255 ;;
+esac"""
+    programs(tmp_path, monkeypatch, ssh=ssh, pdsh="exit 1")
+    monkeypatch.setattr(hosts, "_ANSWER_S", 3)
+    with pytest.raises(Sf2Error) as failure:
+        launch_on_hosts(path, [])
+    assert failure.value.message == (
+        f"--hostfile {path}: 3 of 5 hosts are not reached by ssh without a password"
+        " (mute: exit status 3; silent: no answer in 3 s; barred: Permission denied.)"
+    )
+    assert failure.value.remedy == "Make `ssh mute hostname` work; on one machine use --nproc."
 
 
 def test_one_host_that_is_this_machine_needs_no_ssh(tmp_path, monkeypatch):
