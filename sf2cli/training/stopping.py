@@ -30,7 +30,7 @@ class StoppedError(Sf2Error):
 class StopRequest:
     """Notes, while it is entered, that this process was told to stop, in place of ending it.
 
-    A second Ctrl-C does end it.
+    Ctrl-C after that does end it.
     """
 
     def __init__(self, world: World) -> None:
@@ -47,8 +47,10 @@ class StopRequest:
 
     def _note(self, number: int, _: FrameType | None) -> None:
         if self._number and number == signal.SIGINT:
+            first = signal.Signals(self._number)
+            ending = "a second Ctrl-C" if first == signal.SIGINT else f"Ctrl-C after {first.name}"
             raise KeyboardInterrupt(
-                "ended at a second Ctrl-C, without waiting for the checkpoint\n"
+                f"ended at {ending}, without waiting for the checkpoint\n"
                 "  --resume goes on from the last whole one."
             )
         self._number = self._number or number
