@@ -222,5 +222,12 @@ class TrainingEngine:
             )
 
     def _prepare(self, images: Tensor) -> Tensor:
-        layout = torch.channels_last if self._recipe.channels_last else torch.contiguous_format
-        return normalise(images, self._preprocessing).contiguous(memory_format=layout)
+        return laid_out(normalise(images, self._preprocessing), self._recipe.channels_last)
+
+
+def laid_out(images: Tensor, channels_last: bool) -> Tensor:
+    """Images [B, C, H, W] in the memory layout that torch's kernels are to take."""
+    if channels_last:
+        return images.contiguous(memory_format=torch.channels_last)
+    # Grey images have both layouts at once, and torch goes by strides: these are the plain ones.
+    return images.flatten(1).view(images.shape)

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from sf2cli.training.engine import new_backbone
+from sf2cli.training.engine import laid_out, new_backbone
 from tests.spawn import run_ranks
 from tests.training.engines import (
     RECIPE,
@@ -76,3 +77,13 @@ def test_a_resumed_step_is_the_step_that_would_have_come(tmp_path):
                 np.testing.assert_allclose(
                     weights[name], value, atol=1e-6, err_msg=f"{saved} to {resumed}: {name}"
                 )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_have_the_layout_that_the_recipe_asks_for(channels):
+    loaded = torch.rand(4, 6, 5, channels).permute(0, 3, 1, 2)
+    plain, last = laid_out(loaded, False), laid_out(loaded, True)
+    assert plain.stride() == (30 * channels, 30, 5, 1)
+    assert last.stride() == (30 * channels, 1, 5 * channels, channels)
+    assert plain.equal(loaded)
+    assert last.equal(loaded)
