@@ -22,6 +22,8 @@ from sf2cli.recipe import Recipe
 _STEPS = 50
 _ALIKE = 0.1
 _TIMES = 1.05
+# What `advice` names and a run may change when it goes on.
+REMEDIES = ("optimizer.lr", "head.loss_weight")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class _Seen:
 
 class CollapseWatch:
     """Looks at a run's steps, 50 at a time, once the warm-up and the first 50 are over.
+
+    It tells of a collapse once, and rests then.
 
     Args:
         recipe: the run's.
@@ -53,8 +57,13 @@ class CollapseWatch:
         """Tell nothing: it was told before the run was resumed."""
         self._told = True
 
+    def begin_anew(self, step: int) -> None:
+        """Look again, for the run goes on from `step` with a remedy: once 50 steps are over."""
+        self._told = False
+        self._after = max(self._after, step + _STEPS)
+
     def see(self, step: int, loss: float, values: Mapping[str, float], hp: object) -> str | None:
-        """What to tell the user after this step, at most once in a run; None if there is nothing.
+        """What to tell the user after this step, at most once; None if there is nothing.
 
         Args:
             step: its number from 1.

@@ -13,7 +13,7 @@ Curve = list[tuple[float, float]]
 
 VALIDATION = "validation/"
 COLLAPSED = "collapsed"
-"""Has a value at the step at which `collapse` told of it."""
+"""1 at the step at which `collapse` told of it, 0 where the run went on with a remedy."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,12 @@ class Metrics:
         for name, value in values.items():
             if isinstance(value, (int, float)):
                 self.curves.setdefault(name, []).append((step, value))
+
+
+def collapsed_at(curves: Mapping[str, Curve]) -> float | None:
+    """The step by which the run had collapsed; None where it has not, or has gone on otherwise."""
+    step, found = curves.get(COLLAPSED, [(0, 0.0)])[-1]
+    return step if found else None
 
 
 def panels(curves: Mapping[str, Curve]) -> list[Panel]:

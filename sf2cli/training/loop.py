@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -24,10 +23,10 @@ from sf2cli.errors import Sf2Error
 from sf2cli.files import file_sha256
 from sf2cli.heads.initial import derived_seed
 from sf2cli.heads.ranks import Ranks
-from sf2cli.heads.sharded_softmax import ShardedSoftmaxHead
 from sf2cli.recipe import Recipe
 from sf2cli.training.backbone_state import gather_weights
 from sf2cli.training.engine import TrainingEngine
+from sf2cli.training.first_lines import crowding, tell_origin, tell_run
 from sf2cli.training.graft import grafted_start
 from sf2cli.training.metrics import MetricsFile
 from sf2cli.training.model_folder import write_model
@@ -78,6 +77,7 @@ class Run:
         """
         ranks, metrics = Ranks.of(None), None
         total = self.settings.total_steps
+        crowded = crowding(world, self.recipe.data.workers)
         with ExitStack() as held:
             with ranks.together():
                 loader = self._loader(world)
@@ -95,8 +95,9 @@ class Run:
                 loader.remember(start.bad_samples)
                 watched = Watched(start.engine, self.settings, self.folder, loader)
                 if world.rank == 0:
-                    metrics = self._begin(start, loader, total, resume)
-                    watched.open(metrics, start.step, held)
+                    if crowded is not None:
+                        console.warn(crowded)
+                    metrics = self._begin(start, watched, loader, resume, held)
             saver = held.enter_context(self._saver(metrics))
             summary = self._steps(start, loader, world, saver, watched, total)
             return self._finish(start.engine, world, summary)
@@ -109,34 +110,22 @@ class Run:
             return grafted_start(self.settings, world)
         return restored or new_start(self.settings, world)
 
-    def _begin(self, start: Start, loader: TrainLoader, total: int, resume: bool) -> MetricsFile:
-        recipe, ds_config = self.recipe, self.settings.ds_config
-        if start.checkpoint:
-            console.info(f"going on from {start.checkpoint} (step {start.step} of {total})")
-        elif resume:
-            console.info("no checkpoint was written yet: starting over")
-        if resume and (changes := self._changes(start)):
-            console.info(f"from here on with {', '.join(changes)}")
-        if loader.wrong_labels:
-            console.info(f"label noise: {loader.wrong_labels:.2%} of the labels are wrong")
-        cores = len(os.sched_getaffinity(0))
-        if recipe.data.workers > cores:
-            console.warn(
-                f"data.workers: {recipe.data.workers} processes a rank where there are {cores}"
-                " cores; fewer are likely faster"
-            )
-        metrics = self.folder.begin(recipe, ds_config, start.step)
-        console.info(
-            f"{self.packed.manifest.num_identities} identities, {len(self.packed)} images,"
-            f" {total} steps of {recipe.batch_size} on {dist.get_world_size()} rank(s), ZeRO"
-            f" {ds_config.get('zero_optimization', {}).get('stage', 0)},"
-            f" {recipe.precision}; {_describe(start.engine)}"
-        )
+    def _begin(
+        self, start: Start, watched: Watched, loader: TrainLoader, resume: bool, held: ExitStack
+    ) -> MetricsFile:
+        tell_origin(start, self.settings.total_steps, resume)
+        changes: dict[str, str] = {}
+        if resume:
+            begun = start.checkpoint is not None
+            changes = recipe_changes(self.folder.recipe, self.recipe, begun=begun)
+        elif (aside := self.folder.set_aside()) is not None:
+            console.info(f"what a run without a checkpoint left here is now in {aside}")
+        if changes:
+            console.info(f"from here on with {', '.join(changes.values())}")
+        metrics = self.folder.begin(self.recipe, self.settings.ds_config, start.step)
+        tell_run(start, self.settings, loader)
+        watched.open(metrics, start.step, changes, held)
         return metrics
-
-    def _changes(self, start: Start) -> list[str]:
-        begun = start.checkpoint is not None
-        return recipe_changes(self.folder.recipe, self.recipe, begun=begun)
 
     def _saver(self, metrics: MetricsFile | None) -> Saver:
         return Saver(
@@ -149,7 +138,7 @@ class Run:
 
     def _loader(self, world: World) -> TrainLoader:
         data = self.recipe.data
-        # Torch's own sentence, which comes once a rank and epoch; `_begin` says it in ours.
+        # Torch's own sentence, which comes once a rank and epoch; `crowding` says it in ours.
         warnings.filterwarnings("ignore", "This DataLoader will create")
         return TrainLoader(
             self.packed,
@@ -233,23 +222,6 @@ class Run:
             write_page(self.folder, self.recipe, summary)
         dist.barrier()
         return {"run": str(self.folder.path), "model": str(self.folder.model), **summary}
-
-
-def _describe(engine: TrainingEngine) -> str:
-    """How the head is kept and computed, and what changes in it, in a few words."""
-    head = engine.head
-    if isinstance(head, ShardedSoftmaxHead):
-        classes = "all" if head.sample_rate == 1 else f"{head.sample_rate:.3g} of the"
-        centres = head.hp.sub_centres
-        several = f"{centres} sub-centres, " if centres > 1 else ""
-        return f"head: {head.hp.kind}, {several}{classes} classes"
-    rows, products = (str(x).removeprefix("torch.") for x in (head.weight.dtype, head.products))
-    negatives = "all" if head.negatives == 1 else f"{head.negatives:.3g} of the"
-    grows = str(engine.head_schedule) or "r and m constant"
-    return (
-        f"head: {rows} rows, {products} products, {head.kernels.name}, {negatives} negatives,"
-        f" {grows}"
-    )
 
 
 def _batches(loader: TrainLoader, start: int) -> Batches:

@@ -14,7 +14,15 @@ from sf2cli.evaluation.report.style import STYLE
 from sf2cli.files import replace_file
 from sf2cli.recipe import Recipe, dump_recipe
 from sf2cli.training.collapse import advice
-from sf2cli.training.curves import COLLAPSED, VALIDATION, Curve, Metrics, Panel, panels, thinned
+from sf2cli.training.curves import (
+    VALIDATION,
+    Curve,
+    Metrics,
+    Panel,
+    collapsed_at,
+    panels,
+    thinned,
+)
 from sf2cli.training.run_folder import RunFolder
 from sf2cli.training.svg_plot import COLOURS, svg_plot
 
@@ -72,10 +80,11 @@ svg {{ display: block; width: 100%; height: auto; font-family: inherit; }}</styl
 
 
 def _collapsed(recipe: Recipe, curves: Mapping[str, Curve]) -> str:
-    if COLLAPSED not in curves:
+    step = collapsed_at(curves)
+    if step is None:
         return ""
     return (
-        f'<p class="warnings">By step {curves[COLLAPSED][0][0]:,} the run had collapsed: images'
+        f'<p class="warnings">By step {step:,} the run had collapsed: images'
         " were as similar to all other identities as to their own, and the loss above that of a"
         f" head that tells nobody apart. {_text(advice(recipe))}</p>"
     )

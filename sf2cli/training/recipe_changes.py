@@ -22,8 +22,8 @@ _START = ("start",)
 _NAMED = (*_TRAINING, *_AROUND, *_START)
 
 
-def recipe_changes(path: Path, recipe: Recipe, *, begun: bool) -> list[str]:
-    """The changes against a run's recipe.yaml that are to be told, as `field 1 -> 2`.
+def recipe_changes(path: Path, recipe: Recipe, *, begun: bool) -> dict[str, str]:
+    """The changes against a run's recipe.yaml that are to be told, as `field 1 -> 2`, by field.
 
     Args:
         path: the run's recipe.yaml.
@@ -47,10 +47,10 @@ def recipe_changes(path: Path, recipe: Recipe, *, begun: bool) -> list[str]:
             f"Put back what {path} says, or start a new run with --out.",
         )
     idle = " (of no effect: the run has begun)" if begun else ""
-    return [
-        f"{name} {before.get(name)} -> {now.get(name)}{idle if _within(name, _START) else ''}"
+    return {
+        name: f"{name} {before.get(name)} -> {now.get(name)}{idle if _within(name, _START) else ''}"
         for name in changed
-    ]
+    }
 
 
 def _fields(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

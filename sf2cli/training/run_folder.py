@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,10 @@ from sf2cli.files import replace_file
 from sf2cli.recipe import Recipe, dump_recipe
 from sf2cli.training.lock import locked
 from sf2cli.training.metrics import MetricsFile
+
+# What a run has before its first checkpoint.
+_OF_A_START = ("recipe.yaml", "ds.json", "metrics.jsonl", "tensorboard", "wandb")
+_ASIDE = "ended-"
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,44 @@ class RunFolder:
     @property
     def model(self) -> Path:
         return self.path / "model"
+
+    @property
+    def has_results(self) -> bool:
+        """Whether there is more than settings and a log: a checkpoint, a model, a page."""
+        made = self.checkpoints.is_dir() and any(
+            not path.name.startswith(".") for path in self.checkpoints.iterdir()
+        )
+        return made or any(path.exists() for path in (self.best, self.model, self.page))
+
+    @property
+    def strange(self) -> list[str]:
+        """Names in the folder that are not of a run that ended before its first checkpoint.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        kept = {*_OF_A_START, *([] if self.has_results else [self.checkpoints.name])}
+        names = sorted(os.listdir(self.path))
+        return [n for n in names if n not in kept and not n.startswith((".", _ASIDE))]
+
+    def set_aside(self) -> Path | None:
+        """Move what a run left that ended before its first checkpoint; where to, if it had steps.
+
+        Raises:
+            Sf2Error: the folder cannot be written to.
+        """
+        if not self.metrics.exists() or self.metrics.stat().st_size == 0:
+            return None
+        number = next(n for n in count(1) if not (self.path / f"{_ASIDE}{n}").exists())
+        aside = self.path / f"{_ASIDE}{number}"
+        try:
+            aside.mkdir()
+            for name in _OF_A_START:
+                if (self.path / name).exists():
+                    (self.path / name).rename(aside / name)
+        except OSError as failure:
+            raise self._refused(failure) from None
+        return aside
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -20,6 +20,7 @@ from sf2cli.training.hosts import launch_on_hosts, read_hostfile
 from sf2cli.training.launch import LOST_RANK, launch_ranks
 from sf2cli.training.place import Place, read_place
 from sf2cli.training.recipe_changes import recipe_changes
+from sf2cli.training.run_folder import RunFolder
 
 # Set in the ranks that --nproc starts, which see the same command line as their parent.
 _LAUNCHED = "SF2_LAUNCHED"
@@ -165,8 +166,9 @@ def _open_set(recipe: Recipe) -> PackedSet:
 
 
 def _check_folder(folder: Path, resume: bool) -> None:
-    has_run = (folder / "metrics.jsonl").exists()
-    if has_run and not resume:
+    run = RunFolder(folder)
+    has_run = run.metrics.exists()
+    if has_run and run.has_results and not resume:
         raise Sf2Error(
             f"{folder} holds a run already",
             "Go on with --resume, choose another folder with --out, or remove it.",
@@ -180,24 +182,22 @@ def _check_folder(folder: Path, resume: bool) -> None:
         why = "may not be written to" if above.is_dir() else "is not a folder"
         raise Sf2Error(f"run folder {folder}: {above} {why}", "Choose another with --out.")
     if folder.is_dir() and not has_run:
-        _check_empty(folder)
+        _check_empty(run)
 
 
-def _check_empty(folder: Path) -> None:
+def _check_empty(run: RunFolder) -> None:
     """A run that was ended before its first step may have left its settings and what watches it."""
-    ours = {"recipe.yaml", "ds.json", "tensorboard", "wandb"}
     try:
-        names = sorted(os.listdir(folder))
+        strange = run.strange
     except OSError as failure:
         raise Sf2Error(
-            f"run folder {folder}: cannot be read ({failure.strerror})",
+            f"run folder {run.path}: cannot be read ({failure.strerror})",
             "Choose another with --out.",
         ) from None
-    strange = [name for name in names if name not in ours and not name.startswith(".")]
     if strange:
         more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
         raise Sf2Error(
-            f"run folder {folder}: holds {strange[0]}{more} and no run",
+            f"run folder {run.path}: holds {strange[0]}{more} and no run",
             "Choose a new or an empty folder with --out.",
         )
 

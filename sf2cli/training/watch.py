@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sf2cli.errors import Sf2Error
 from sf2cli.terminal_plot import plot
-from sf2cli.training.curves import COLLAPSED, Metrics, Panel, panels, thinned
+from sf2cli.training.curves import Metrics, Panel, collapsed_at, panels, thinned
 
 _LEAST_WIDTH, _HEIGHT = 36, 8
 # Title, axis, names and an empty line; and what stands left of a plot's points and between two.
@@ -75,8 +75,8 @@ def _headline(run: Path, metrics: Metrics, over: bool) -> str:
 
     steps = max(int(curve[-1][0]) for curve in metrics.curves.values())
     said = [f"{run}: step {steps}" + (", finished" if over else "")]
-    if COLLAPSED in metrics.curves:
-        said.append(f"collapsed by step {metrics.curves[COLLAPSED][0][0]:g}")
+    if (step_of_collapse := collapsed_at(metrics.curves)) is not None:
+        said.append(f"collapsed by step {step_of_collapse:g}")
     said += last("loss", "loss {:.4f}") + last("images_per_s", "{:.0f} images/s")
     return ", ".join(
         [*said, *last("data_wait", "{:.0%} for data"), *last("memory_gib", "{:.2f} GiB")]

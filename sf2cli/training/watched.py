@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from sf2cli import console
 from sf2cli.data.loader import TrainLoader
-from sf2cli.training.collapse import CollapseWatch
-from sf2cli.training.curves import COLLAPSED
+from sf2cli.training.collapse import REMEDIES, CollapseWatch
+from sf2cli.training.curves import COLLAPSED, Metrics, collapsed_at
 from sf2cli.training.engine import TrainingEngine
 from sf2cli.training.gone_wrong import stop_if_not_finite
 from sf2cli.training.meter import Meter
@@ -57,16 +58,15 @@ class Watched:
                 settings, recipe.validation, sets, engine.head.ranks, folder.best, device
             )
 
-    def open(self, metrics: Sink, start: int, held: ExitStack) -> None:
+    def open(self, metrics: Sink, start: int, changed: Container[str], held: ExitStack) -> None:
         """Write from here on to `metrics` and to what the recipe names; on the first rank.
 
         Args:
             start: the step the run goes on from.
+            changed: the fields of the recipe that are other ones from here on.
             held: closes them.
         """
         self._sinks = [metrics]
-        if f'"{COLLAPSED}"' in self._folder.metrics.read_text(encoding="utf-8"):
-            self._collapse.rest()
         watch, folder = self._recipe.watch, self._folder.path
         if watch.tensorboard:
             self._sinks.append(held.enter_context(tensorboard(folder / "tensorboard", start)))
@@ -74,6 +74,20 @@ class Watched:
             self._sinks.append(
                 held.enter_context(wandb(watch.wandb, folder / "wandb", self._recipe))
             )
+        self._go_on_watching(start, changed)
+
+    def _go_on_watching(self, start: int, changed: Container[str]) -> None:
+        before = Metrics(self._folder.metrics)
+        before.read()
+        if COLLAPSED not in before.curves:
+            return
+        if any(field in changed for field in REMEDIES):
+            self._collapse.begin_anew(start)
+            self._log(start, {COLLAPSED: 0.0})
+        elif collapsed_at(before.curves) is not None:
+            self._collapse.rest()
+        else:
+            self._collapse.begin_anew(int(before.curves[COLLAPSED][-1][0]))
 
     def begin(self) -> None:
         """Before a step."""

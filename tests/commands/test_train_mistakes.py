@@ -50,7 +50,7 @@ def place(tmp_path_factory):
     shard = folder / "cut" / "set-000000.tar"
     shard.write_bytes(shard.read_bytes()[:-1000])
     (folder / "broken" / "manifest.json").write_text("{")
-    (folder / "run").mkdir()
+    (folder / "run" / "checkpoints" / "step-00000004").mkdir(parents=True)
     (folder / "run" / "metrics.jsonl").write_text("")
     (folder / "file").write_text("")
     (folder / "thesis").mkdir()
@@ -294,6 +294,28 @@ def test_weights_that_are_no_numbers_are_neither_saved_nor_a_model(place):
     assert "checkpoint of step 1: not saved, for" in done.err
     assert not (place / "last" / "model").exists()
     assert not files_below(place / "last" / "checkpoints")
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_can_be_begun_again(place):
+    run, line = place / "again", (*TRAIN, "--out", "again")
+    assert sf2(*line, "--set", "optimizer.lr=1e30", cwd=place).code == 1
+    # As a kill leaves them while the first checkpoint is on its way.
+    (run / "checkpoints" / ".step-00000004-partial").mkdir(parents=True)
+    (run / "tensorboard").mkdir()
+    (run / "notes.txt").write_text("lr too high")
+    left = {name: (run / name).read_bytes() for name in ("metrics.jsonl", "recipe.yaml", "ds.json")}
+    assert left["metrics.jsonl"]
+    done = sf2(*line, cwd=place)
+    assert done.code == 0, done.err
+    assert done.err.startswith("what a run without a checkpoint left here is now in again/ended-1")
+    assert {name: (run / "ended-1" / name).read_bytes() for name in left} == left
+    assert (run / "ended-1" / "tensorboard").is_dir()
+    assert (run / "notes.txt").exists()
+    assert [line["step"] for line in metrics_of(run)] == [1, 2, 3, 4]
+    # Now there is something to lose.
+    refused = sf2(*line, cwd=place)
+    assert refused.code == 1
+    assert "again holds a run already" in refused.err
 
 
 def test_two_runs_do_not_share_a_folder(place):
