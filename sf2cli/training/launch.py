@@ -83,20 +83,27 @@ def _pass_on(ranks: Sequence[subprocess.Popen[bytes]], told: list[int]) -> None:
 def _start(
     ranks: list[subprocess.Popen[bytes]], nproc: int, arguments: Sequence[str], logs: Sequence[Path]
 ) -> None:
-    """Add the ranks to `ranks` as they start: a signal may come between two of them."""
+    """Add the ranks to `ranks` as they start: a signal may come between two of them.
+
+    They start with Ctrl-C held back, which would end a Python that is not ready with its own words.
+    """
     common = dict(os.environ)
     # `python -m` would look for modules in the user's folder first.
     common.setdefault("PYTHONSAFEPATH", "1")
     common.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()), WORLD_SIZE=str(nproc))
     common.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // nproc)))
-    for rank in range(nproc):
-        command = [sys.executable, "-m", "sf2cli.cli", *arguments]
-        env = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        if rank == 0:
-            ranks.append(subprocess.Popen(command, env=env))
-        else:
-            with logs[rank].open("wb") as log:
-                ranks.append(subprocess.Popen(command, env=env, stdout=log, stderr=log))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        for rank in range(nproc):
+            command = [sys.executable, "-m", "sf2cli.cli", *arguments]
+            env = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            if rank == 0:
+                ranks.append(subprocess.Popen(command, env=env))
+            else:
+                with logs[rank].open("wb") as log:
+                    ranks.append(subprocess.Popen(command, env=env, stdout=log, stderr=log))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _wait(ranks: Sequence[subprocess.Popen[bytes]]) -> int | None:

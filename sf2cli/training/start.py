@@ -13,7 +13,7 @@ from sf2cli.data.packed import PackedSet
 from sf2cli.data.training_set import open_training_set
 from sf2cli.errors import Sf2Error, in_short
 from sf2cli.head_recipe import SoftmaxRecipe
-from sf2cli.processes import end_with_parent
+from sf2cli.processes import end_with_parent, ended_by_ctrl_c
 from sf2cli.recipe import Recipe, load_recipe
 from sf2cli.training.ds_config import fill_ds_config, load_ds_config
 from sf2cli.training.hosts import launch_on_hosts, read_hostfile
@@ -65,6 +65,10 @@ def train(
         _check_folder(folder, resume)
         if resume:
             recipe_changes(folder / "recipe.yaml", recipe, begun=True)
+    # Late: a wrong recipe should not wait for it.
+    with ended_by_ctrl_c():
+        import torch  # noqa: F401
+    if not launched or (place and place.rank == 0):
         if recipe.start and not resume:
             from sf2cli.training.graft import check_start
 
@@ -81,7 +85,6 @@ def train(
         sys.exit(launch_ranks(nproc, argv))
     if place and place.rank > 0:
         console.silence()
-    # Torch is imported late: a wrong recipe should not wait for it.
     from sf2cli.training.loop import Run
     from sf2cli.training.stopping import StoppedError
     from sf2cli.training.world import is_lost_rank, join_world, leave_world
