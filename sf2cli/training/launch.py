@@ -45,8 +45,10 @@ def launch_ranks(nproc: int, arguments: Sequence[str]) -> int:
             failed = _wait(ranks)
             _stop(ranks)
         except KeyboardInterrupt:
-            # The terminal has sent the same signal to every rank; the first one says so.
+            # A terminal sends the same signal to every rank, and the first one says so.
             _reap(ranks)
+            if not ranks or ranks[0].returncode < 0:
+                console.error("interrupted, without waiting for a checkpoint")
             return 130
         finally:
             for process in ranks:

@@ -1,5 +1,6 @@
 """`--nproc`: a rank that ends takes the others with it, and what it said is shown."""
 
+import signal
 import sys
 import time
 
@@ -14,10 +15,11 @@ PROMPT_S = 30.0
 def ranks(tmp_path, monkeypatch):
     """Ranks that run a script in place of sf2: the first trains for ever, the second ends so."""
 
-    def start(ending):
+    def start(ending, beginning=":"):
         script = tmp_path / "rank"
         script.write_text(
-            f'#!/bin/sh\nif [ "$RANK" = 0 ]; then exec sleep 600; fi\nsleep 0.2\n{ending}\n'
+            f'#!/bin/sh\n{beginning}\nif [ "$RANK" = 0 ]; then exec sleep 600; fi\n'
+            f"sleep 0.2\n{ending}\n"
         )
         script.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(script))
@@ -27,7 +29,10 @@ def ranks(tmp_path, monkeypatch):
         assert time.monotonic() - began < PROMPT_S
         return status
 
-    return start
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    yield start
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(
@@ -52,3 +57,10 @@ def test_a_rank_that_ends_takes_the_others_down_and_its_error_comes_first(
 ):
     assert ranks(ending) == status
     assert capfd.readouterr().err.startswith(said)
+
+
+def test_a_second_interrupt_that_no_rank_has_seen_is_told(ranks, capfd, monkeypatch):
+    monkeypatch.setattr(launch, "GRACE_S", 0.2)
+    saving = "trap '' TERM"
+    assert ranks("kill -INT $PPID; sleep 0.2; kill -INT $PPID; exec sleep 600", saving) == 130
+    assert capfd.readouterr().err == "error: interrupted, without waiting for a checkpoint\n"
