@@ -15,6 +15,7 @@ from sf2cli import console
 from sf2cli.errors import Sf2Error
 from sf2cli.heads.ranks import Ranks
 from sf2cli.recipe import CheckpointRecipe
+from sf2cli.training.checkpoint_folder import whole_checkpoints
 from sf2cli.training.engine import TrainingEngine
 from sf2cli.training.metrics import MetricsFile
 from sf2cli.training.snapshot import Written, take_snapshot, write_checkpoint
@@ -101,7 +102,9 @@ class Saver:
             return None
         outcome = writing.wait()
         if isinstance(outcome, Sf2Error):
-            console.warn(f"{outcome.message}; the ones before it are whole")
+            none = not whole_checkpoints(self._folder)
+            rest = "there is none before it" if none else "the ones before it are whole"
+            console.warn(f"{outcome.message}; {rest}")
             return outcome
         console.info(
             f"checkpoint: step {writing.step}, {outcome.bytes / 1e6:.1f} MB in"

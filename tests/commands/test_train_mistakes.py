@@ -213,6 +213,7 @@ def test_a_full_disk_costs_the_checkpoints_that_do_not_fit_and_nothing_else(plac
     refused = [line for line in done.err.splitlines() if "cannot be written" in line]
     warnings = [f"{run}/checkpoints/step-{step:08d}" for step in (3, 4, 5)]
     assert len(refused) == 4
+    assert all(line.endswith("; the ones before it are whole") for line in refused[:-1])
     for line, named in zip(refused, warnings, strict=False):
         assert line.startswith(f"warning: checkpoint {named}: cannot be written (File too large)")
     assert refused[-1].startswith(f"error: checkpoint {warnings[-1]}: cannot be written")
@@ -220,6 +221,13 @@ def test_a_full_disk_costs_the_checkpoints_that_do_not_fit_and_nothing_else(plac
     assert [line["step"] for line in metrics_of(run)] == [1, 2, 3, 4, 5]
     assert files_below(run / "checkpoints") == before
     assert sf2(*args, "--resume", cwd=place).code == 0
+
+
+def test_a_first_checkpoint_that_does_not_fit_is_the_only_one(place):
+    done = sf2(*TRAIN, "--out", "never", cwd=place, max_file_bytes=5000)
+    assert done.code == 1
+    warning = next(line for line in done.err.splitlines() if line.startswith("warning: "))
+    assert warning.endswith("cannot be written (File too large); there is none before it")
 
 
 def test_metrics_wait_for_room_on_the_disk(tmp_path, capsys, monkeypatch):
