@@ -18,35 +18,15 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
+from sf2cli.heads import arguments
+
+_SOURCE = Path(__file__).with_name("kernels.cpp")
 _FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC"),
     *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
     *(("-mprefer-vector-width=512",) if platform.machine() == "x86_64" else ()),
 )
 _TIMEOUT_S = 120
-
-
-class Negatives(ctypes.Structure):
-    """The arguments of `sf2_negatives`, field by field those of the C++ struct."""
-
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("cos", "grad", "loss", "push", "cosine", "above")),
-        *((name, ctypes.c_void_p) for name in ("labels", "own_grad", "row_weight")),
-        *((name, ctypes.c_int64) for name in ("first", "rows", "batch")),
-        *((name, ctypes.c_float) for name in ("bias", "r", "margin", "factor")),
-    )
-
-
-class Update(ctypes.Structure):
-    """The arguments of `sf2_update`, field by field those of the C++ struct."""
-
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("weight", "momentum", "grad")),
-        *((name, ctypes.c_int64) for name in ("first", "rows", "width")),
-        *((name, ctypes.c_float) for name in ("lr", "mu", "decay")),
-        ("seed", ctypes.c_uint32),
-    )
 
 
 class BuildError(Exception):
@@ -72,8 +52,11 @@ def load() -> ctypes.CDLL:
         library = ctypes.CDLL(str(path))
     except (OSError, RuntimeError, subprocess.SubprocessError) as failure:
         raise BuildError(f"{compiler} did not build the head's kernels: {failure}") from None
-    library.sf2_negatives.argtypes = [ctypes.POINTER(Negatives), *[ctypes.c_int] * 3]
-    library.sf2_update.argtypes = [ctypes.POINTER(Update), *[ctypes.c_int] * 2]
+    library.sf2_negatives.argtypes = [ctypes.POINTER(arguments.Negatives), *[ctypes.c_int] * 3]
+    library.sf2_update.argtypes = [ctypes.POINTER(arguments.Update), *[ctypes.c_int] * 2]
+    library.sf2_panel.argtypes = [ctypes.c_int]
+    if library.sf2_panel(False):
+        library.sf2_one_pass.argtypes = [ctypes.POINTER(arguments.Pass), *[ctypes.c_int] * 3]
     return library
 
 
@@ -82,7 +65,7 @@ def _build(compiler: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         built = Path(folder) / path.name
-        command = [*shlex.split(compiler), *_FLAGS, str(SOURCE), "-o", str(built)]
+        command = [*shlex.split(compiler), *_FLAGS, str(_SOURCE), "-o", str(built)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
         if done.returncode:
             last = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
@@ -100,6 +83,8 @@ def _identity(compiler: str) -> str:
     if info.exists():
         lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
         processor += next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    digest = hashlib.sha256(SOURCE.read_bytes())
+    digest = hashlib.sha256()
+    for file in (_SOURCE, *sorted(_SOURCE.parent.glob("*.h"))):
+        digest.update(file.read_bytes())
     digest.update("\n".join((*_FLAGS, version, processor)).encode())
     return digest.hexdigest()[:16]

@@ -7,13 +7,15 @@ matrix products around them are torch's own either way.
 from __future__ import annotations
 
 import ctypes
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sf2cli.heads import compiled, sphereface2
+from sf2cli.heads import arguments, compiled, sphereface2
+from sf2cli.heads.arguments import SGDStep, Targets
+from sf2cli.heads.fused import FusedStep
 from sf2cli.heads.rounding import noise, stochastic_bfloat16
 from sf2cli.heads.sphereface2 import SphereFace2, g
 
@@ -21,27 +23,16 @@ _COMPILED_EXPONENTS = (1, 2, 3, 4)
 _COMPILED_DTYPES = {torch.float32, torch.bfloat16}
 
 
-class Targets(NamedTuple):
-    """Which samples belong to which row: labels int32 [B] in the numbering of `first`, and the
-    derivative of the loss by each sample's own cosine, [B] in the precision of the sums."""
-
-    labels: Tensor
-    own_grad: Tensor
-
-
-class SGDStep(NamedTuple):
-    """One step of momentum SGD; `seed` (32 bits) is for the rounding to bfloat16."""
-
-    lr: float
-    momentum: float
-    weight_decay: float
-    seed: int
-
-
 class Kernels(Protocol):
-    """What a tile pass needs done."""
+    """What a tile pass needs done.
+
+    Attributes:
+        name: what does it.
+        fused: does all of it for a whole shard at once; None where it is done tile by tile.
+    """
 
     name: str
+    fused: FusedStep | None
 
     def negatives(
         self,
@@ -88,6 +79,7 @@ class TorchKernels:
 
     def __init__(self, name: str = "torch") -> None:
         self.name = name
+        self.fused: FusedStep | None = None
 
     def negatives(
         self,
@@ -141,14 +133,18 @@ class TorchCompiledKernels(TorchKernels):
 class CppKernels:
     """The kernels of kernels.cpp: float32 and bfloat16 on a CPU, t = 1 ... 4.
 
+    Args:
+        fused: see `Kernels`.
+
     Raises:
         BuildError: they cannot be built here.
     """
 
     name = "c++"
 
-    def __init__(self) -> None:
+    def __init__(self, fused: FusedStep | None = None) -> None:
         self._library = compiled.load()
+        self.fused = fused
 
     def negatives(
         self,
@@ -160,16 +156,12 @@ class CppKernels:
         bias: Tensor,
         hp: SphereFace2,
     ) -> Tensor:
-        rows, batch = cos.shape
-        sums = torch.empty(4, rows)
-        arguments = compiled.Negatives(
-            *(_pointer(tensor) for tensor in (cos, grad, *sums)),
-            *(_pointer(tensor) for tensor in (*targets, row_weight)),
-            *(first, rows, batch),
-            *(bias.item(), hp.r, hp.negative_margin, (1 - hp.lam) / hp.r),
+        sums = torch.empty(4, len(cos))
+        filled = arguments.negatives(
+            (cos, grad, *sums), targets, row_weight, first, cos.shape, bias, hp
         )
         self._library.sf2_negatives(
-            ctypes.byref(arguments),
+            ctypes.byref(filled),
             cos.dtype == torch.bfloat16,
             int(hp.t),
             hp.gradient == "full",
@@ -179,32 +171,21 @@ class CppKernels:
     def update(
         self, weight: Tensor, momentum: Tensor | None, grad: Tensor, first: int, step: SGDStep
     ) -> None:
-        arguments = compiled.Update(
-            *(_pointer(tensor) for tensor in (weight, momentum, grad)),
-            *(first, *weight.shape),
-            *(step.lr, step.momentum, step.weight_decay, step.seed),
-        )
+        filled = arguments.update(weight, momentum, grad, first, step)
         self._library.sf2_update(
-            ctypes.byref(arguments), weight.dtype == torch.bfloat16, grad.dtype == torch.bfloat16
+            ctypes.byref(filled), weight.dtype == torch.bfloat16, grad.dtype == torch.bfloat16
         )
 
 
 def choose_kernels(
-    device: torch.device, dtype: torch.dtype, products: torch.dtype, hp: SphereFace2
+    device: torch.device, dtype: torch.dtype, products: torch.dtype, width: int, hp: SphereFace2
 ) -> Kernels:
-    """The fastest kernels for a head on `device` with rows and matrix products of those types."""
+    """The fastest kernels for a head on `device`: types of its rows and products, values a row."""
     if device.type != "cpu":
         return TorchCompiledKernels()
     if not {dtype, products} <= _COMPILED_DTYPES or hp.t not in _COMPILED_EXPONENTS:
         return TorchKernels()
     try:
-        return CppKernels()
+        return CppKernels(FusedStep.of(dtype, width) if dtype == products else None)
     except compiled.BuildError as failure:
         return TorchKernels(f"torch, slow: {failure}")
-
-
-def _pointer(tensor: Tensor | None) -> int | None:
-    if tensor is None:
-        return None
-    assert tensor.is_contiguous()
-    return tensor.data_ptr()

@@ -8,11 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sf2cli.heads.arguments import SGDStep
 from sf2cli.heads.attach import attach
+from sf2cli.heads.in_place import InPlace
 from sf2cli.heads.initial import derived_seed
-from sf2cli.heads.kernels import SGDStep
 from sf2cli.heads.sharded import ShardedHead
-from sf2cli.heads.tiles import Tile, whole_tiles
+from sf2cli.heads.tiles import whole_tiles
 
 BiasRule = Literal["balanced", "learned"]
 
@@ -86,13 +87,9 @@ class HeadSGD:
 
         Args and errors: as for `ShardedHead.forward`.
         """
-        head, step = self._head, self._step()
-
-        def consume(tile: Tile, grad: Tensor) -> None:
-            self._step_tile(tile, grad, step)
-
+        head = self._head
         draw = derived_seed(head.seed, self.steps, head.ranks.rank)
-        done = head.run(features, labels, consume, draw)
+        done = head.run(features, labels, self._in_place(), draw)
         self._step_bias(done.grad_bias, done.forces)
         self.steps += 1
         return attach(done.loss, (done.unit, done.grad_unit))
@@ -103,9 +100,9 @@ class HeadSGD:
         head = self._head
         if head.weight.grad is None or head.bias.grad is None:
             return
-        step = self._step()
+        step_tile = self._in_place()
         for tile in whole_tiles(head.weight, head.tile_size(batch=1)):
-            self._step_tile(tile, head.weight.grad[tile.where], step)
+            step_tile(tile, head.weight.grad[tile.where])
         self._step_bias(head.bias.grad, head.forces)
         self.steps += 1
 
@@ -114,20 +111,12 @@ class HeadSGD:
         self._head.zero_grad(set_to_none=True)
         self._head.forces.zero_()
 
-    def _step(self) -> SGDStep:
-        seed = derived_seed(self._head.seed, self.steps) & 0xFFFFFFFF
-        return SGDStep(self.lr, self.momentum, self.weight_decay, seed)
-
-    @torch.no_grad()
-    def _step_tile(self, tile: Tile, grad: Tensor, step: SGDStep) -> None:
-        """Step a tile in place, or the copies of chosen rows and write them back."""
-        head, momentum = self._head, self.weight_momentum
-        buffer = None if momentum is None else momentum[tile.where]
-        head.kernels.update(tile.rows, buffer, grad, head.start + tile.first, step)
-        if not isinstance(tile.where, slice):
-            head.weight[tile.where] = tile.rows
-            if momentum is not None and buffer is not None:
-                momentum[tile.where] = buffer
+    def _in_place(self) -> InPlace:
+        head = self._head
+        seed = derived_seed(head.seed, self.steps) & 0xFFFFFFFF
+        step = SGDStep(self.lr, self.momentum, self.weight_decay, seed)
+        weight = head.weight.detach()
+        return InPlace(head.kernels, weight, self.weight_momentum, head.start, step)
 
     @torch.no_grad()
     def _step_bias(self, grad: Tensor, forces: Tensor) -> None:

@@ -20,6 +20,9 @@ from sf2cli.errors import Sf2Error
 from sf2cli.heads.attach import attach
 from sf2cli.heads.batch import gather_labels, require_batch
 from sf2cli.heads.class_shard import ClassShard
+from sf2cli.heads.fused import FusedStep
+from sf2cli.heads.fused_pass import fused_pass
+from sf2cli.heads.in_place import InPlace
 from sf2cli.heads.initial import initialize_rows_
 from sf2cli.heads.kernels import choose_kernels
 from sf2cli.heads.precision import fast_products
@@ -82,7 +85,8 @@ class ShardedHead(ClassShard):
         negatives: share of the negatives to train on in each step, in (0, 1]; see sampling.py.
         seed: of the initial weights, which do not depend on the number of ranks, and of sampling
             and rounding.
-        tile_size: classes worked on at a time; default what fits the caches.
+        tile_size: classes worked on at a time; default what fits the caches. With a number the
+            one-pass step is never `fused`.
 
     Raises:
         ValueError: a value out of range.
@@ -125,7 +129,7 @@ class ShardedHead(ClassShard):
             chosen = products or dtype
         self.products: torch.dtype = chosen
         self.similarities = SimilaritySums()
-        self.kernels = choose_kernels(device, dtype, self.products, hp)
+        self.kernels = choose_kernels(device, dtype, self.products, embedding_size, hp)
         shard = torch.empty(self.rows, embedding_size, device=device, dtype=dtype)
         initialize_rows_(shard, self.start, seed)
         self.weight = nn.Parameter(shard)
@@ -135,6 +139,12 @@ class ShardedHead(ClassShard):
         )
         # Of the losses since the last step that kept a gradient.
         self.forces = torch.zeros(2, dtype=torch.float64, device=device)
+
+    def fused(self, batch: int) -> FusedStep | None:
+        """What `HeadSGD.one_pass` steps the shard with, a batch of that size over all ranks; None
+        where it goes tile by tile."""
+        step = self.kernels.fused if self.negatives == 1 and self._tile_size is None else None
+        return step if step and step.fits(batch, self.embedding_size) else None
 
     def tile_size(self, batch: int) -> int:
         """Classes worked on at a time with a batch of that size over all ranks."""
@@ -220,16 +230,12 @@ class ShardedHead(ClassShard):
         )
 
     def _pass(self, batch: Batch, consume: Consume, draw: int) -> ShardLoss:
-        return shard_pass(
-            batch,
-            self.weight.detach(),
-            self.bias.detach(),
-            self.hp,
-            self._tiles(len(batch.unit), batch.labels, draw),
-            consume,
-            kernels=self.kernels,
-            products=self.products,
-        )
+        found = (batch, self.weight.detach(), self.bias.detach(), self.hp)
+        samples = len(batch.unit)
+        if isinstance(consume, InPlace) and (fused := self.fused(samples)):
+            return fused_pass(*found, fused, consume)
+        tiles = self._tiles(samples, batch.labels, draw)
+        return shard_pass(*found, tiles, consume, kernels=self.kernels, products=self.products)
 
     @torch.no_grad()
     def _kept(self, batch: Batch) -> Tensor:

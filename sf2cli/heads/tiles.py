@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from sf2cli.heads.kernels import Kernels, Targets
+from sf2cli.heads.arguments import Targets
+from sf2cli.heads.kernels import Kernels
 from sf2cli.heads.sphereface2 import SphereFace2, g, positives
 
 # Where loss, force, cosines and how many are above the boundary stand in `ShardLoss.sums`.
-_OF_POSITIVES, _OF_NEGATIVES = [0, 1, 5, 6], [0, 2, 3, 4]
+_OF_POSITIVES, OF_NEGATIVES = [0, 1, 5, 6], [0, 2, 3, 4]
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def shard_pass(
     grad_features = torch.zeros_like(unit)
     if not len(weight):
         return ShardLoss(sums, grad_features)
-    own_grad = _own_gradients(batch, weight, bias, hp, sums)
+    own_grad = own_gradients(batch, weight, bias, hp, sums)
     labels = batch.labels.to(torch.int32)
     # The batch mean and the loss weight go with the features into the weight gradient.
     inputs, scaled = unit.to(products), (unit * scale).to(products)
@@ -151,7 +152,7 @@ def shard_pass(
             targets = Targets(_row_numbers(tile, labels), own_grad)
             grad_cos = scratch("grad_cos", len(rows), len(unit))
             found = kernels.negatives(cos, grad_cos, targets, tile.first, tile.row_weight, bias, hp)
-            sums[_OF_NEGATIVES] += found.sum(1, dtype=torch.float64)
+            sums[OF_NEGATIVES] += found.sum(1, dtype=torch.float64)
         with phase("product"):
             grad_features += grad_cos.T @ rows
             grad_rows = scratch("grad_rows", *rows.shape)
@@ -162,7 +163,7 @@ def shard_pass(
     return ShardLoss(sums, grad_features.mul_(scale))
 
 
-def _own_gradients(
+def own_gradients(
     batch: Batch, weight: Tensor, bias: Tensor, hp: SphereFace2, sums: Tensor
 ) -> Tensor:
     """The positives' derivatives by their cosines [B]; what they add to `sums` is added."""

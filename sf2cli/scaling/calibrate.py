@@ -3,7 +3,8 @@
 Each rate is of one piece of the head's step by itself: the three products on more rows than the
 caches hold, the update as what it adds to them (it finds rows and gradients where they left them,
 in this core's cache or another's), the element-wise kernel on one tile, a tile's dispatch, and the
-collectives. Medians, and all ranks at once, so that they share the machine as in a step.
+collectives. A fused step has no pieces that could be timed apart: its own clocks tell them.
+Medians, and all ranks at once, so that they share the machine as in a step.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 
-from sf2cli.heads.kernels import SGDStep, Targets
+from sf2cli.heads.arguments import SGDStep, Targets
 from sf2cli.heads.optimizer import HeadSGD
 from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.tiles import row_tiles
@@ -41,20 +43,57 @@ def measure_rates(kind: HeadKind, workload: Workload, device: torch.device) -> R
     value_bytes = head.weight.element_size() * (1 + kind.momentum)
     streamed = max(1, _STREAMED_BYTES // (width * value_bytes * rows)) * rows
     weight = torch.randn(streamed, width).to(device, head.weight.dtype)
-    product_s = _seconds(_tiles(head, weight, rows, batch, None), device)
-    both_s = _seconds(_tiles(head, weight, rows, batch, _update(head, kind, weight)), device)
-    update_s = max(both_s - product_s, 1e-3 * product_s)
+    if head.fused(batch):
+        parts = _fused_seconds(head, kind, weight, batch)
+    else:
+        parts = _tiled_seconds(head, kind, weight, batch, device)
     latency, link = _collectives(workload, device)
     rates = Rates(
-        product_flops=6 * batch * width * streamed / product_s,
-        pairs=rows * batch / _seconds(_negatives(head, rows, batch), device),
-        update=2 * streamed * width * value_bytes / update_s,
+        product_flops=6 * batch * width * streamed / parts["product"],
+        pairs=streamed * batch / parts["elementwise"],
+        update=2 * streamed * width * value_bytes / parts["update"],
         latency=latency,
         link=link,
         tile_rows=rows,
-        dispatch=_dispatch_seconds(kind, workload, device),
+        dispatch=0.0 if head.fused(batch) else _dispatch_seconds(kind, workload, device),
     )
     return rates.model_copy(update={"fixed": _fixed_seconds(kind, workload, device, rates)})
+
+
+def _fused_seconds(
+    head: ShardedHead, kind: HeadKind, weight: torch.Tensor, batch: int
+) -> dict[str, float]:
+    """Seconds of each phase of a fused step of all of `weight`."""
+    fused = head.fused(batch)
+    assert fused is not None
+    features = F.normalize(torch.randn(batch, weight.shape[1])).to(weight.dtype)
+    targets = _no_targets(head, batch)
+    momentum = torch.zeros_like(weight) if kind.momentum else None
+    found = []
+
+    def work() -> None:
+        before = dict(fused.seconds)
+        settings = (head.bias.detach(), head.hp, _sgd_step(kind))
+        fused(weight, momentum, features, features / batch, targets, 0, *settings)
+        found.append({phase: fused.seconds[phase] - before[phase] for phase in before})
+
+    rounds(work, weight.device)
+    return {phase: statistics.median(each[phase] for each in found) for phase in fused.seconds}
+
+
+def _tiled_seconds(
+    head: ShardedHead, kind: HeadKind, weight: torch.Tensor, batch: int, device: torch.device
+) -> dict[str, float]:
+    """The same of a step tile by tile."""
+    rows = head.tile_size(batch)
+    product_s = _seconds(_tiles(head, weight, rows, batch, None), device)
+    both_s = _seconds(_tiles(head, weight, rows, batch, _update(head, kind, weight)), device)
+    negatives_s = _seconds(_negatives(head, rows, batch), device)
+    return {
+        "product": product_s,
+        "elementwise": negatives_s * len(weight) / rows,
+        "update": max(both_s - product_s, 1e-3 * product_s),
+    }
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
@@ -91,30 +130,38 @@ def _negatives(head: ShardedHead, rows: int, batch: int) -> Callable[[], object]
     device, bias = head.weight.device, head.bias.detach()
     cos = torch.zeros(rows, batch, dtype=head.products, device=device)
     grad_cos = torch.empty_like(cos)
-    targets = Targets(
-        torch.full((batch,), -1, dtype=torch.int32, device=device),
-        torch.zeros(batch, device=device, dtype=bias.dtype),
-    )
+    targets = _no_targets(head, batch)
     return lambda: head.kernels.negatives(cos, grad_cos, targets, 0, None, bias, head.hp)
+
+
+def _no_targets(head: ShardedHead, batch: int) -> Targets:
+    """Samples of which none is a row's own."""
+    return Targets(
+        torch.full((batch,), -1, dtype=torch.int32, device=head.weight.device),
+        torch.zeros(batch, device=head.weight.device, dtype=head.bias.dtype),
+    )
 
 
 def _update(
     head: ShardedHead, kind: HeadKind, weight: torch.Tensor
 ) -> Callable[[slice, torch.Tensor], None]:
     """The SGD step of a tile of `weight`, by its gradient."""
-    momentum = torch.zeros_like(weight) if kind.momentum else None
-    step = SGDStep(
-        contestants.LEARNING_RATE,
-        contestants.MOMENTUM if kind.momentum else 0.0,
-        contestants.WEIGHT_DECAY,
-        seed=0,
-    )
+    momentum, step = torch.zeros_like(weight) if kind.momentum else None, _sgd_step(kind)
 
     def update(tile: slice, grad: torch.Tensor) -> None:
         part = None if momentum is None else momentum[tile]
         head.kernels.update(weight[tile], part, grad, tile.start, step)
 
     return update
+
+
+def _sgd_step(kind: HeadKind) -> SGDStep:
+    return SGDStep(
+        contestants.LEARNING_RATE,
+        contestants.MOMENTUM if kind.momentum else 0.0,
+        contestants.WEIGHT_DECAY,
+        seed=0,
+    )
 
 
 def _dispatch_seconds(kind: HeadKind, workload: Workload, device: torch.device) -> float:
@@ -131,11 +178,11 @@ def _dispatch_seconds(kind: HeadKind, workload: Workload, device: torch.device) 
 def _fixed_seconds(kind: HeadKind, workload: Workload, device: torch.device, rates: Rates) -> float:
     """What a step costs beside what the model knows of: a small head's step less that."""
     known = step_time(kind, _SMALL_ROWS * workload.nproc, workload, rates).total
-    return max(0.0, _small_step_seconds(kind, workload, device, _SMALL_ROWS) - known)
+    return max(0.0, _small_step_seconds(kind, workload, device, None) - known)
 
 
 def _small_step_seconds(
-    kind: HeadKind, workload: Workload, device: torch.device, tile_size: int
+    kind: HeadKind, workload: Workload, device: torch.device, tile_size: int | None
 ) -> float:
     features = build_body(workload, device).features()
     labels = torch.zeros(len(features), dtype=torch.int64, device=device)

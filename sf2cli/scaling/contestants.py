@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sf2cli.heads.class_shard import ClassShard
+from sf2cli.heads.fused import FusedStep
 from sf2cli.heads.optimizer import HeadSGD
 from sf2cli.heads.published_softmax import PublishedSoftmaxHead
 from sf2cli.heads.sharded import ShardedHead
@@ -39,7 +40,11 @@ class Contestant(Protocol):
 
     @property
     def tile_rows(self) -> int:
-        """Identities worked on at a time; 0 for all at once."""
+        """Identities of a tile; 0 for all at once."""
+
+    @property
+    def fused(self) -> FusedStep | None:
+        """What takes the whole step in one call; None where many do."""
 
     @property
     def products(self) -> torch.dtype:
@@ -99,12 +104,16 @@ class _OneVsAll:
         return self._head.tile_size(self._batch)
 
     @property
+    def fused(self) -> FusedStep | None:
+        return self._head.fused(self._batch)
+
+    @property
     def products(self) -> torch.dtype:
         return self._head.products
 
     @property
     def kernels(self) -> str:
-        return self._head.kernels.name
+        return self._head.kernels.name + (", fused" if self.fused else "")
 
     def step(self, features: Tensor, labels: Tensor) -> Tensor:
         loss = self._sgd.one_pass(features, labels)
@@ -135,6 +144,7 @@ def _softmax(point: Point, device: torch.device) -> _Softmax:
 
 class _Softmax:
     tile_rows = 0
+    fused = None
     products = torch.float32
     kernels = "torch"
 

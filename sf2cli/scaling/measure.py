@@ -65,7 +65,7 @@ def measure(point: Point, device: torch.device, tick: Callable[[], None]) -> Ran
     usage = watch.read()
     peak, kept, tile = _peak(device), head.kept_bytes, head.tile_rows
     shown = point
-    if tile and point.rows > _PROFILED_TILES * tile:
+    if tile and not head.fused and point.rows > _PROFILED_TILES * tile:
         shown = point.model_copy(update={"num_ids": _PROFILED_TILES * tile * workload.nproc})
         del head
         linux.release_unused()
@@ -74,7 +74,10 @@ def measure(point: Point, device: torch.device, tick: Callable[[], None]) -> Ran
         _timed_step(body, head, labels, device)
     features = body.features()
     phases = profile_phases(
-        lambda: head.step(features, labels), device, point.num_ids / shown.num_ids
+        lambda: head.step(features, labels),
+        device,
+        point.num_ids / shown.num_ids,
+        head.fused.seconds if head.fused else {},
     )
     tick()
     late_rate = _tile_rate(head, point, device)
@@ -118,13 +121,12 @@ def _timed_step(
 
 
 def _tile_rate(head: Contestant, point: Point, device: torch.device) -> float:
-    """The bare products in the head's type on its tile. Taken before and after the steps, for the
+    """The bare products in the head's type on a tile. Taken before and after the steps, for the
     machine may have been busy at one of the two."""
     workload = point.workload
     rows = min(point.rows, head.tile_rows or _BARE_TILE_ROWS)
-    return tile_product_rate(
-        workload.batch_size, workload.embedding_size, rows, head.products, device
-    )
+    shape = (workload.batch_size, workload.embedding_size, rows)
+    return tile_product_rate(*shape, head.products, device, head.fused)
 
 
 def _tiny(point: Point) -> Point:

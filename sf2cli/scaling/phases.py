@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch.autograd import DeviceType
@@ -18,7 +18,10 @@ _COLLECTIVES = ("gloo:", "nccl:")
 
 
 def profile_phases(
-    step: Callable[[], object], device: torch.device, scale: float
+    step: Callable[[], object],
+    device: torch.device,
+    scale: float,
+    clocks: Mapping[str, float],
 ) -> dict[str, float]:
     """Seconds of each of PHASES and of "other" in one step.
 
@@ -26,7 +29,10 @@ def profile_phases(
         step: takes the step of the head alone.
         scale: how many times more identities than those of `step` the answer is for; all but
             "communication" and "other" grow with them.
+        clocks: seconds by phase that the step itself counts up, in calls that the profiler does
+            not see into.
     """
+    before = dict(clocks)
     activities = [ProfilerActivity.CPU]
     if device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)
@@ -51,6 +57,8 @@ def profile_phases(
         phase = _LABELS.get(name) if labelled else _phase_of_operator(name)
         if phase is not None:
             found[phase] += span
+    for phase in before:
+        found[phase] += clocks[phase] - before[phase]
     rest = max(0.0, seconds - sum(found.values()))
     if not labelled:
         found["elementwise"], rest = rest, 0.0

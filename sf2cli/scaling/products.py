@@ -8,18 +8,28 @@ from collections.abc import Callable
 import torch
 import torch.distributed as dist
 
+from sf2cli.heads.fused import BLOCK_ROWS, FusedStep
+
+# So many that a call's own time does not count.
+_BLOCKS_A_THREAD = 128
 _ROUNDS = 10
 _ROUND_S = 0.05
 
 
 def tile_product_rate(
-    batch_size: int, embedding_size: int, tile_rows: int, dtype: torch.dtype, device: torch.device
+    batch_size: int,
+    embedding_size: int,
+    tile_rows: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    fused: FusedStep | None,
 ) -> float:
     """Flop/s of a step's three matrix products on one tile, again and again, and nothing else.
 
     The tile is one and the same, so it stays in cache: cosines [tile, B] of rows and features, the
     features' gradient [B, d], and the rows' gradient [tile, d], 6 B d tile flop in all, inputs and
-    outputs in `dtype`. The best of a few rounds; all ranks begin together.
+    outputs in `dtype`. The best of a few rounds; all ranks begin together. Of torch's products and
+    those of `fused`, on a tile of its own size, the faster ones count.
     """
     x, w = torch.randn(batch_size, embedding_size), torch.randn(tile_rows, embedding_size)
     g = torch.randn(tile_rows, batch_size)
@@ -31,8 +41,13 @@ def tile_product_rate(
         torch.mm(g.T, w, out=grad_x)
         torch.mm(g, x, out=grad_w)
 
-    flop = 6 * batch_size * embedding_size * tile_rows
-    return flop / min(rounds(products, device))
+    flop = 6 * batch_size * embedding_size
+    rate = flop * tile_rows / min(rounds(products, device))
+    if fused is not None:
+        blocks = _BLOCKS_A_THREAD * torch.get_num_threads()
+        seconds = min(rounds(lambda: fused.only_products(x, blocks), device))
+        rate = max(rate, flop * blocks * BLOCK_ROWS / seconds)
+    return rate
 
 
 def rounds(work: Callable[[], object], device: torch.device) -> list[float]:

@@ -29,9 +29,12 @@ DEFINITIONS = {
     "all_peaks_bytes": "the peaks of all ranks added up; pages of shared libraries count in each",
     "head_bytes": "all_peaks_bytes less what the processes held before the head was made",
     "shares": "of one profiled head step: matrix products, element-wise loss and gradients, update"
-    " of weights and momentum, communication, and the rest; mean over the ranks",
+    " of weights and momentum, communication, and the rest; mean over the ranks. Of a fused step by"
+    " the clocks of its fullest thread",
     "tile_product_flops": "6 B d tile flop / seconds of the three matrix products alone on one"
-    " tile that stays in cache, in the head's types, all ranks at once, summed over the ranks",
+    " tile that stays in cache, in the head's types, all ranks at once, summed over the ranks; of"
+    " torch's products and, where the step is fused, those of its own, the faster",
+    "kernels": "what does the element-wise work; fused: the whole step is one compiled call",
     "product_fraction": "6 B d K flop / median head step / tile_product_flops",
     "cores_lost": "how many of the cores that the ranks wanted worked for other processes during"
     f" the timed steps; above {TOLERATED_CORES} the times are too long",
@@ -61,7 +64,8 @@ class RankResult(BaseModel):
         product_flops: of the bare matrix products on one tile, all ranks at work.
         rates: of this rank, as the model wants them; None for a softmax head.
         usage: of the machine from the first timed step to the last.
-        tile_rows: identities worked on at a time; 0 for all at once.
+        tile_rows: identities of a tile; 0 for all at once. A fused step has blocks of its own, and
+            the tile is that of torch's bare products.
         products: the type the matrix products are taken in.
         kernels: what does the element-wise work, and why if it is slow.
     """

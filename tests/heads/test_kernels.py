@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from sf2cli.heads import compiled
-from sf2cli.heads.kernels import CppKernels, SGDStep, Targets, TorchKernels, choose_kernels
+from sf2cli.heads.arguments import SGDStep, Targets
+from sf2cli.heads.kernels import CppKernels, TorchKernels, choose_kernels
 from sf2cli.heads.rounding import mix, noise, stochastic_bfloat16
 from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.sphereface2 import SphereFace2
@@ -146,7 +147,7 @@ def test_where_nothing_compiles_plain_torch_serves(monkeypatch, tmp_path, compil
     try:
         with pytest.raises(compiled.BuildError, match=compiler.replace("+", ".")):
             compiled.load()
-        kernels = choose_kernels(CPU, torch.float32, torch.float32, SphereFace2())
+        kernels = choose_kernels(CPU, torch.float32, torch.float32, 8, SphereFace2())
         assert kernels.name.startswith("torch, slow: ")
         assert not list(tmp_path.rglob("*.so"))
     finally:
@@ -155,7 +156,7 @@ def test_where_nothing_compiles_plain_torch_serves(monkeypatch, tmp_path, compil
 
 def test_what_the_compiled_kernels_do_not_know_goes_to_torch():
     def chosen(dtype, products, hp):
-        return choose_kernels(CPU, dtype, products, hp).name
+        return choose_kernels(CPU, dtype, products, 8, hp).name
 
     assert chosen(torch.float32, torch.bfloat16, SphereFace2()) == "c++"
     assert chosen(torch.float32, torch.float32, SphereFace2(t=2.5)) == "torch"

@@ -15,6 +15,8 @@ from sf2cli.heads.sphereface2 import SphereFace2, initial_bias, oracle_loss
 from tests.spawn import run_ranks
 
 HP = SphereFace2(r=30.0, m=0.3)
+# What takes the fused step where the processor has it: float32, and no tile size asked for.
+FUSED = {"width": 64, "dtype": torch.float32, "tile_size": None}
 
 
 def batches(steps, batch, width, classes, seed=0, dtype=torch.float32):
@@ -52,16 +54,16 @@ def test_float32_follows_the_oracle_for_20_steps():
     assert head.bias.item() == pytest.approx(bias.item(), rel=1e-5)
 
 
-def _steps(one_pass, classes=11, **options):
+def _steps(one_pass, classes=11, width=8, **options):
     """Losses, feature gradients, rows and momentum of this rank, the bias, and the similarities
     seen, after three steps on 6 samples."""
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    head = ShardedHead(classes, 8, HP, **{"dtype": torch.float64, "tile_size": 3, **options})
+    head = ShardedHead(classes, width, HP, **{"dtype": torch.float64, "tile_size": 3, **options})
     sgd = HeadSGD(head, 0.1)
     own = slice(rank * 6 // world, (rank + 1) * 6 // world)
     losses, grads = [], []
     # Only the first classes occur, so that the last rank owns no positive.
-    for features, labels in batches(3, 6, 8, min(2, classes), dtype=torch.float64):
+    for features, labels in batches(3, 6, width, min(2, classes), dtype=torch.float64):
         part = features[own].clone().requires_grad_()
         if one_pass:
             loss = sgd.one_pass(part, labels[own])
@@ -84,24 +86,28 @@ def test_one_pass_equals_forward_backward_step():
 
 
 def _each_size():
-    return {classes: _steps(True, classes) for classes in (1, 2, 11)}
+    return {classes: _steps(True, classes) for classes in (1, 2, 11)}, {
+        classes: _steps(True, classes, **FUSED) for classes in (2, 300)
+    }
 
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_step_as_one_process_does(world):
     ranks = run_ranks(world, _each_size)
-    for classes in (1, 2, 11):
-        losses, grads, rows, momentum, bias, seen = _steps(True, classes)
-        found = [rank[classes] for rank in ranks]
-        for part in found:
-            assert part[0] == pytest.approx(losses, rel=1e-10)
-            assert part[4] == pytest.approx(bias, rel=1e-10)
-            assert part[5] == pytest.approx(seen, rel=1e-10, nan_ok=True)
-        together = [np.concatenate([part[i] for part in found]) for i in (2, 3)]
-        np.testing.assert_allclose(together[0], rows, rtol=1e-9, atol=1e-14)
-        np.testing.assert_allclose(together[1], momentum, rtol=1e-9, atol=1e-14)
-        joined = np.concatenate([part[1] for part in found], axis=1)
-        np.testing.assert_allclose(joined, grads, rtol=1e-8, atol=1e-12)
+    for exact, of_ranks in zip(_each_size(), zip(*ranks, strict=True), strict=True):
+        precision = 1e-10 if exact.keys() == {1, 2, 11} else 2e-5
+        for classes, (losses, grads, rows, momentum, bias, seen) in exact.items():
+            found = [rank[classes] for rank in of_ranks]
+            for part in found:
+                assert part[0] == pytest.approx(losses, rel=precision)
+                assert part[4] == pytest.approx(bias, rel=precision)
+                assert part[5] == pytest.approx(seen, rel=precision, nan_ok=True)
+            together = [np.concatenate([part[i] for part in found]) for i in (2, 3)]
+            near = {"rtol": 10 * precision, "atol": precision / 1000}
+            np.testing.assert_allclose(together[0], rows, **near)
+            np.testing.assert_allclose(together[1], momentum, **near)
+            joined = np.concatenate([part[1] for part in found], axis=1)
+            np.testing.assert_allclose(joined, grads, **near)
 
 
 def test_tiles_of_any_size_make_the_same_step():

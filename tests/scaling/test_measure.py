@@ -1,5 +1,8 @@
 """Small real measurements, in fresh processes. No time is asserted."""
 
+import torch
+
+from sf2cli.heads.fused import FusedStep
 from sf2cli.scaling.launch import run_ranks
 from sf2cli.scaling.results import TICKS_BESIDE_STEPS
 from sf2cli.scaling.workload import HeadKind, Point, Workload
@@ -52,6 +55,11 @@ def test_sphereface2_alone():
 def test_sphereface2_on_two_ranks():
     ranks = _measure(HeadKind(), 2)
     _check(ranks, 4)
+    fused = FusedStep.of(torch.float32, 64) is not None
+    assert {rank.kernels for rank in ranks} == {"c++, fused" if fused else "c++"}
+    # What a fused step cost is told by its own clocks, and no dispatch is left.
+    assert all(rank.phases["update"] > 0 for rank in ranks)
+    assert all((rank.rates.dispatch == 0) == fused for rank in ranks)
     assert all(rank.phases["communication"] > 0 for rank in ranks)
     assert all(rank.products == "float32" for rank in ranks)
     assert all(rank.rates.latency > 0 for rank in ranks)
@@ -72,6 +80,7 @@ def test_with_a_backbone():
 
 def test_sampled_negatives():
     (rank,) = _measure(HeadKind(rate=0.25), 1)
+    assert rank.kernels == "c++"
     assert rank.kept_bytes == 2 * NUM_IDS * 64 * 4
     assert rank.losses[-1] < rank.losses[0]
 
