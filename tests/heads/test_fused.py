@@ -240,6 +240,19 @@ def test_the_tiles_do_what_it_does_not_know(options):
     assert fused is None or not any(fused.seconds.values())
 
 
+def test_the_tiles_step_where_the_processor_lacks_the_instructions(monkeypatch):
+    monkeypatch.setattr(compiled.load(), "sf2_panel", lambda is_bfloat16: 0)
+    shape = (200, 8, 64)
+    head = ShardedHead(200, 64, HP)
+    assert head.kernels.name == "c++"
+    assert head.kernels.fused is head.fused(8) is None
+    features, labels = next(batches(1, 8, 64, 200))
+    loss = HeadSGD(head, 0.2, 0.9).one_pass(features.requires_grad_(), labels)
+    losses, _, rows, _ = oracle(ShardedHead(200, 64, HP).weight.detach(), shape, HP, steps=1)
+    assert [loss.item()] == pytest.approx(losses, rel=1e-5)
+    torch.testing.assert_close(head.weight.detach().double(), rows, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("width", [40, 33, 16, 8])
 def test_it_takes_whole_panels_alone(width):
     assert ShardedHead(200, width, HP).fused(8) is None

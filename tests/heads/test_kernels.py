@@ -1,11 +1,14 @@
 """The compiled kernels against the plain ones, and those against autograd."""
 
+import platform
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from sf2cli.heads import compiled
 from sf2cli.heads.arguments import SGDStep, Targets
+from sf2cli.heads.fused import FusedStep
 from sf2cli.heads.kernels import CppKernels, TorchKernels, choose_kernels
 from sf2cli.heads.rounding import mix, noise, stochastic_bfloat16
 from sf2cli.heads.sharded import ShardedHead
@@ -15,9 +18,20 @@ ROWS, BATCH, FIRST = 37, 21, 5
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def cpp():
-    return CppKernels()
+@pytest.fixture(scope="module", params=["native", "x86-64"])
+def cpp(request):
+    """The kernels as built for this processor, and as built for one with narrow vectors."""
+    if request.param == "native":
+        return CppKernels()
+    if platform.machine() != "x86_64":
+        pytest.skip("only x86 has a common subset to build for")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled, "_FLAGS", (*compiled._FLAGS, f"-march={request.param}"))
+        compiled.load.cache_clear()
+        kernels = CppKernels()
+    assert FusedStep.of(torch.float32, 32) is None
+    compiled.load.cache_clear()
+    return kernels
 
 
 def tile(dtype, seed=0):
