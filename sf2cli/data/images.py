@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -24,6 +25,9 @@ _FORMATS = tuple(
     kind.format for kind in (JpegImageFile, PngImageFile, PpmImageFile, BmpImageFile, WebPImageFile)
 )
 _JPEG_MAGIC = b"\xff\xd8\xff"
+_JPEG_SCAN = b"\xff\xda"
+# Longer ones hold pictures or colour profiles of their own.
+_JPEG_HEAD_BYTES = 2048
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # Its own limit is higher, warns first, and would be told as an unknown format.
 Image.MAX_IMAGE_PIXELS = None
@@ -177,23 +181,37 @@ def _jpeg_header(data: bytes) -> ImageHeader | None:
     """The header of a JPEG that libjpeg-turbo decodes to grey and RGB; None for all else."""
     if not data.startswith(_JPEG_MAGIC):
         return None
+    # The images of a set begin with the same bytes as a rule, up to those of the picture itself.
+    scan = data.find(_JPEG_SCAN, 0, _JPEG_HEAD_BYTES)
+    length = int.from_bytes(data[scan + 2 : scan + 4], "big")
+    header = _known_jpeg_header(data[: scan + 2 + length]) if scan > 0 else None
+    # Those two bytes may have been within a thumbnail.
+    header = header or _parsed_jpeg_header(data)
+    if header is not None:
+        _check_pixels(header.width, header.height)
+    return header
+
+
+def _parsed_jpeg_header(data: bytes) -> ImageHeader | None:
     try:
         height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return None
-    _check_pixels(width, height)
     if colour not in _JPEG_COLOURS:
         return None
     return ImageHeader("jpg", height, width, colour == "Gray")
 
 
+_known_jpeg_header = lru_cache(maxsize=16)(_parsed_jpeg_header)
+
+
 def _decode_jpeg_into(data: bytes, out: NDArray[np.uint8]) -> bool:
     """Decode a JPEG of `out`'s size where it is to be; False where `decode_image` should try."""
     size, _, channels = out.shape
+    header = _jpeg_header(data)
+    if header is None or (header.height, header.width) != (size, size):
+        return False
     try:
-        height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
-        if (height, width) != (size, size) or colour not in _JPEG_COLOURS:
-            return False
         simplejpeg.decode_jpeg(data, colorspace=_COLOURS[channels], buffer=out)
     except ValueError:
         return False

@@ -9,6 +9,7 @@ from PIL import Image
 from sf2cli.data.images import (
     MAX_PIXELS,
     BadImageError,
+    check_jpeg,
     decode_image,
     decode_into,
     encode_png,
@@ -140,6 +141,33 @@ def test_a_truncated_jpeg_is_no_image(lost, progressive):
     data = encode(noise(64, 64), "JPEG", progressive=progressive)
     with pytest.raises(BadImageError, match="corrupt JPEG"):
         decode_image(data[:-lost], 3)
+
+
+def with_thumbnail(picture, thumbnail):
+    """A JPEG with another one whole in a segment at its beginning, as cameras write them."""
+    segment = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
+    return picture[:2] + segment + picture[2:]
+
+
+@pytest.mark.parametrize("size", [8, 40])
+def test_a_thumbnail_is_not_the_picture(size):
+    picture, thumbnail = encode(RGB, "JPEG"), encode(noise(size, size), "JPEG", quality=10)
+    # Twice: what is known of its beginning by then is of the picture, too.
+    for _ in range(2):
+        header = check_jpeg(with_thumbnail(picture, thumbnail))
+        assert header is not None
+        assert (header.height, header.width, header.grey) == (24, 17, False)
+        pixels = decode_image(with_thumbnail(picture, thumbnail), 3)
+        assert np.array_equal(pixels, decode_image(picture, 3))
+
+
+@pytest.mark.parametrize("kept", range(16))
+def test_a_jpeg_that_ends_where_its_pixels_would_begin(kept):
+    data = encode(GREY, "JPEG")
+    check_jpeg(data)
+    cut = data[: data.index(b"\xff\xda") + kept]
+    with pytest.raises(BadImageError):
+        decode_image(cut, 1)
 
 
 def test_formats_that_start_programs_are_not_opened():
