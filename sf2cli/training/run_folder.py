@@ -61,6 +61,21 @@ class RunFolder:
         )
         return made or any(path.exists() for path in (self.best, self.model, self.page))
 
+    def require_no_results(self) -> None:
+        """Refuse a folder in which a new run would do away with what an earlier one made.
+
+        Asked before anything is started, and again by who holds the folder: a run that was at work
+        at first may have ended since.
+
+        Raises:
+            Sf2Error: a run has `has_results`.
+        """
+        if self.metrics.exists() and self.has_results:
+            raise Sf2Error(
+                f"{self.path} holds a run already",
+                "Go on with --resume, choose another folder with --out, or remove it.",
+            )
+
     @property
     def strange(self) -> list[str]:
         """Names in the folder that are not of a run that ended before its first checkpoint.
@@ -76,8 +91,9 @@ class RunFolder:
         """Move what a run left that ended before its first checkpoint; where to, if it had steps.
 
         Raises:
-            Sf2Error: the folder cannot be written to.
+            Sf2Error: there is more, or the folder cannot be written to.
         """
+        self.require_no_results()
         if not self.metrics.exists() or self.metrics.stat().st_size == 0:
             return None
         number = next(n for n in count(1) if not (self.path / f"{_ASIDE}{n}").exists())

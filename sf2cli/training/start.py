@@ -171,11 +171,8 @@ def _open_set(recipe: Recipe) -> PackedSet:
 def _check_folder(folder: Path, resume: bool) -> None:
     run = RunFolder(folder)
     has_run = run.metrics.exists()
-    if has_run and run.has_results and not resume:
-        raise Sf2Error(
-            f"{folder} holds a run already",
-            "Go on with --resume, choose another folder with --out, or remove it.",
-        )
+    if not resume:
+        run.require_no_results()
     # torchrun starts the same command again on the hosts that are left, so its first start says
     # --resume as well.
     if resume and not has_run and "TORCHELASTIC_RUN_ID" not in os.environ:
