@@ -68,9 +68,13 @@ class RunFolder:
         at first may have ended since.
 
         Raises:
-            Sf2Error: a run has `has_results`.
+            Sf2Error: a run has `has_results`, or the folder cannot be read.
         """
-        if self.metrics.exists() and self.has_results:
+        try:
+            has_results = self.metrics.exists() and self.has_results
+        except OSError as failure:
+            raise self._unread(failure) from None
+        if has_results:
             raise Sf2Error(
                 f"{self.path} holds a run already",
                 "Go on with --resume, choose another folder with --out, or remove it.",
@@ -81,10 +85,13 @@ class RunFolder:
         """Names in the folder that are not of a run that ended before its first checkpoint.
 
         Raises:
-            OSError: it cannot be read.
+            Sf2Error: it cannot be read.
         """
-        kept = {*_OF_A_START, *([] if self.has_results else [self.checkpoints.name])}
-        names = sorted(os.listdir(self.path))
+        try:
+            kept = {*_OF_A_START, *([] if self.has_results else [self.checkpoints.name])}
+            names = sorted(os.listdir(self.path))
+        except OSError as failure:
+            raise self._unread(failure) from None
         return [n for n in names if n not in kept and not n.startswith((".", _ASIDE))]
 
     def set_aside(self) -> Path | None:
@@ -145,6 +152,12 @@ class RunFolder:
             return MetricsFile.cut_after(self.metrics, step)
         except OSError as failure:
             raise self._refused(failure) from None
+
+    def _unread(self, failure: OSError) -> Sf2Error:
+        return Sf2Error(
+            f"run folder {self.path}: cannot be read ({failure.strerror})",
+            "Choose another with --out.",
+        )
 
     def _refused(self, failure: OSError) -> Sf2Error:
         return Sf2Error(

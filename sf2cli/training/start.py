@@ -187,13 +187,7 @@ def _check_folder(folder: Path, resume: bool) -> None:
 
 def _check_empty(run: RunFolder) -> None:
     """A run that was ended before its first step may have left its settings and what watches it."""
-    try:
-        strange = run.strange
-    except OSError as failure:
-        raise Sf2Error(
-            f"run folder {run.path}: cannot be read ({failure.strerror})",
-            "Choose another with --out.",
-        ) from None
+    strange = run.strange
     if strange:
         more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
         raise Sf2Error(

@@ -1,5 +1,7 @@
 """What an earlier run left in its folder is never lost to a new one."""
 
+from pathlib import Path
+
 import pytest
 
 from sf2cli.errors import Sf2Error
@@ -19,3 +21,18 @@ def test_a_run_that_ended_while_a_new_one_waited_for_its_folder_is_not_set_aside
     with pytest.raises(Sf2Error, match="holds a run already"):
         run.set_aside()
     assert files_below(tmp_path) == before
+
+
+def test_checkpoints_that_cannot_be_read_are_told(tmp_path, monkeypatch):
+    run = RunFolder(tmp_path)
+    run.metrics.touch()
+    run.checkpoints.mkdir()
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied")
+
+    # Not by the folder's mode: whoever runs the tests may be allowed everything.
+    monkeypatch.setattr(Path, "iterdir", refused)
+    for look in (run.require_no_results, lambda: run.strange):
+        with pytest.raises(Sf2Error, match=r"cannot be read \(Permission denied\)"):
+            look()
