@@ -24,8 +24,6 @@ from sf2cli.heads.sphereface2 import SphereFace2
 
 PHASES = ("product", "elementwise", "update")
 SCRATCH_BYTES = 32 << 20
-# Rows that a thread works on at a time: kBlock of one_pass.h.
-BLOCK_ROWS = 128
 
 
 class Found(NamedTuple):
@@ -40,6 +38,7 @@ class FusedStep:
     """The step for rows and products of one type.
 
     Attributes:
+        block_rows: that a thread works on at a time.
         seconds: spent by the last thread, which has the most rows, since this was made, by phase.
 
     Args:
@@ -50,6 +49,7 @@ class FusedStep:
     def __init__(self, library: ctypes.CDLL, panel: int) -> None:
         self._library = library
         self._panel = panel
+        self.block_rows: int = library.sf2_block_rows()
         self.seconds = dict.fromkeys(PHASES, 0.0)
 
     @classmethod
@@ -71,9 +71,9 @@ class FusedStep:
         """Scratch memory of all threads for a batch of that size and rows of `width` values."""
         padded = self._padded(batch)
         # The features' gradient in float and in double; cosines, their gradients, and those packed.
-        of_batch = padded * width * (4 + 8) + 3 * 4 * BLOCK_ROWS * padded
+        of_batch = padded * width * (4 + 8) + 3 * 4 * self.block_rows * padded
         # Rows, packed rows, their gradient.
-        of_rows = 3 * 4 * BLOCK_ROWS * width
+        of_rows = 3 * 4 * self.block_rows * width
         return torch.get_num_threads() * (of_batch + of_rows)
 
     def __call__(
@@ -117,12 +117,12 @@ class FusedStep:
             blocks: how many times, over all threads.
         """
         hp, step = SphereFace2(), SGDStep(lr=0.0, momentum=0.0, weight_decay=0.0, seed=0)
-        weight, bias = inputs.new_ones(BLOCK_ROWS, inputs.shape[1]), torch.zeros(())
+        weight, bias = inputs.new_ones(self.block_rows, inputs.shape[1]), torch.zeros(())
         targets = Targets(torch.zeros(0, dtype=torch.int32), torch.zeros(0))
-        shape = (BLOCK_ROWS, len(inputs))
+        shape = (self.block_rows, len(inputs))
         negatives = arguments.negatives((None,) * 6, targets, None, 0, shape, bias, hp)
         update = arguments.update(weight, None, None, 0, step)
-        update.rows = blocks * BLOCK_ROWS
+        update.rows = blocks * self.block_rows
         self._run(negatives, update, inputs, inputs, hp, only_products=True)
 
     def _run(

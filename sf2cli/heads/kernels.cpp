@@ -56,6 +56,9 @@ int sf2_panel([[maybe_unused]] int is_bfloat16) {
 }
 
 #if defined(__AVX512F__)
+// The rows that a thread works on at a time.
+int sf2_block_rows() { return kBlock; }
+
 void sf2_one_pass(const Pass* pass, [[maybe_unused]] int is_bfloat16, int t, int full) {
 #if defined(__AVX512BF16__)
     if (is_bfloat16) {

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 import torch.distributed as dist
 
-from sf2cli.heads.fused import BLOCK_ROWS, FusedStep
+from sf2cli.heads.fused import FusedStep
 
 # So many that a call's own time does not count.
 _BLOCKS_A_THREAD = 128
@@ -46,7 +46,7 @@ def tile_product_rate(
     if fused is not None:
         blocks = _BLOCKS_A_THREAD * torch.get_num_threads()
         seconds = min(rounds(lambda: fused.only_products(x, blocks), device))
-        rate = max(rate, flop * blocks * BLOCK_ROWS / seconds)
+        rate = max(rate, flop * blocks * fused.block_rows / seconds)
     return rate
 
 

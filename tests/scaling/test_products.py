@@ -6,6 +6,8 @@ from sf2cli.scaling.products import tile_product_rate
 
 
 class _Instant:
+    block_rows = 128
+
     def only_products(self, inputs, blocks):
         assert inputs.shape == (8, 32)
         assert blocks > 0
