@@ -67,7 +67,6 @@ class SetWriter:
         self._label = len(self.tally.identities) - 1
         self._identity = self.tally.identities[-1] if self.tally.identities else ""
         self._identity_row = 0
-        self._label_text = b"%d" % self._label
         # Identities are opened with their first image: until then this one is only announced.
         self._opened = True
         self._skipped: list[Skipped] = []
@@ -111,7 +110,6 @@ class SetWriter:
             row: of its first image in the packing's order.
         """
         self._identity, self._identity_row, self._opened = name, row, False
-        self._label_text = b"%d" % (self._label + 1)
 
     def add_image(self, image: StoredImage, source: str, row: int) -> None:
         """Append one image of the last identity.
@@ -124,7 +122,7 @@ class SetWriter:
         Raises:
             OSError: the disk is full.
         """
-        label = self._label_text
+        label = b"%d" % (self._label + (not self._opened))
         offset = self._layout.add(len(label), len(image.data))
         if offset is None:
             self._close_tar(row if self._opened else self._identity_row)

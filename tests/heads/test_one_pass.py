@@ -103,7 +103,7 @@ def test_ranks_step_as_one_process_does(world):
                 assert part[4] == pytest.approx(bias, rel=precision)
                 assert part[5] == pytest.approx(seen, rel=precision, nan_ok=True)
             together = [np.concatenate([part[i] for part in found]) for i in (2, 3)]
-            near = {"rtol": 10 * precision, "atol": precision / 1000}
+            near = {"rtol": 10 * precision, "atol": precision / 10_000}
             np.testing.assert_allclose(together[0], rows, **near)
             np.testing.assert_allclose(together[1], momentum, **near)
             joined = np.concatenate([part[1] for part in found], axis=1)
