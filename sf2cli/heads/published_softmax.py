@@ -15,7 +15,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sf2cli.heads.batch import gather_labels, require_batch
+from sf2cli.heads.batch import require_batch, require_labels
 from sf2cli.heads.class_shard import ClassShard
 from sf2cli.heads.ranks import Ranks
 from sf2cli.heads.softmax import MarginSoftmax
@@ -54,7 +54,7 @@ class PublishedSoftmaxHead(ClassShard):
         """See `ShardedSoftmaxHead.forward`."""
         device = self.weight.device
         require_batch(self.ranks, features, labels, self.embedding_size, device)
-        ids = gather_labels(self.ranks, labels, self.num_classes, device)
+        ids = require_labels(self.ranks.gather(labels.to(device)), self.num_classes)
         here = (ids >= self.start) & (ids < self.stop)
         rows = here.nonzero().squeeze(1)
         columns = ids[rows] - self.start

@@ -1,9 +1,9 @@
 """The SphereFace2 head with its identities cut over the ranks.
 
-What crosses between ranks is the features and labels (gathered), the features' gradients (reduced
-and scattered) and seven scalars (summed): the loss, the positives' pull, the negatives' push, and
-the four of `similarity`; with a filter also each sample's own logit. Nothing grows with the number
-of identities.
+Two collectives a step: the features and labels are gathered, and the features' gradients summed and
+scattered, and with them seven scalars: the loss, the positives' pull, the negatives' push, and the
+four of `similarity`. With a filter also each sample's own logit is summed. Nothing grows with the
+number of identities.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sf2cli.errors import Sf2Error
 from sf2cli.heads.attach import attach
-from sf2cli.heads.batch import gather_labels, require_batch
+from sf2cli.heads.batch import BatchGathering
 from sf2cli.heads.class_shard import ClassShard
 from sf2cli.heads.fused import FusedStep
 from sf2cli.heads.fused_pass import fused_pass
@@ -117,6 +116,7 @@ class ShardedHead(ClassShard):
             raise ValueError(f"products is {products}; expected float32, bfloat16 or fastest")
         if not 0 < negatives <= 1:
             raise ValueError(f"negatives is {negatives}; expected a share in (0, 1]")
+        self._gather = BatchGathering(self.ranks, num_classes, embedding_size)
         self.hp = hp
         self.negatives = negatives
         self.seed = seed
@@ -200,23 +200,18 @@ class ShardedHead(ClassShard):
             consume: is given every tile with the gradient by its rows, and may step it.
             draw: the seed of this step's sampling.
         """
-        device = self.weight.device
-        with phase("communication"):
-            require_batch(self.ranks, features, labels, self.embedding_size, device)
-            ids = gather_labels(self.ranks, labels, self.num_classes, device)
-        with torch.autocast(device.type, enabled=False):
-            unit = F.normalize(features.to(self.bias.dtype))
+        with torch.autocast(self.weight.device.type, enabled=False):
             with phase("communication"):
-                everyone = self.ranks.gather(unit.detach())
+                unit, everyone, ids = self._gather(features, labels, self.bias)
             batch = Batch(everyone, ids - self.start, self.hp.loss_weight / len(everyone))
             kept = self._kept(batch) if self.reject_below else None
             shard = self._pass(batch if kept is None else batch.part(kept), consume, draw)
             grad_features = shard.grad_features
             if kept is not None:
                 grad_features = torch.zeros_like(everyone).index_copy_(0, kept, grad_features)
+        sums = shard.sums
         with phase("communication"):
-            sums = self.ranks.sum_(shard.sums)
-            grad_unit = self.ranks.sum_and_scatter(grad_features)
+            grad_unit = self.ranks.sum_and_scatter(grad_features, sums)
         samples = len(everyone) if kept is None else len(kept)
         self.similarities.add(sums[3:], samples, self.num_classes, len(everyone) - samples)
         loss, pull, push = sums[:3]

@@ -13,10 +13,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sf2cli.heads.batch import gather_labels, require_batch
+from sf2cli.heads.batch import BatchGathering
 from sf2cli.heads.class_shard import ClassShard
 from sf2cli.heads.initial import derived_seed, initialize_rows_
 from sf2cli.heads.softmax import MarginSoftmax, quality
@@ -88,6 +87,7 @@ class ShardedSoftmaxHead(ClassShard):
             raise ValueError(f"sample_rate is {sample_rate}; expected a number in (0, 1]")
         self.hp = hp
         self.sample_rate = sample_rate
+        self._gather = BatchGathering(self.ranks, num_classes, embedding_size)
         width = hp.sub_centres * embedding_size
         shard = torch.empty(self.rows, width, device=device, dtype=dtype)
         initialize_rows_(shard, self.start, seed)
@@ -115,15 +115,12 @@ class ShardedSoftmaxHead(ClassShard):
             ValueError: shapes or types that do not fit, on any rank; raised on every rank.
             Sf2Error: a label outside [0, K) on any rank; raised on every rank.
         """
-        device = self.weight.device
-        require_batch(self.ranks, features, labels, self.embedding_size, device)
-        with torch.autocast(device.type, enabled=False):
-            unit = F.normalize(features.to(self.weight))
-            ids = gather_labels(self.ranks, labels, self.num_classes, device)
+        with torch.autocast(self.weight.device.type, enabled=False):
+            unit, everyone, ids = self._gather(features, labels, self.weight)
             norms = None
             if self.hp.kind == "adaface":
                 norms = self.ranks.gather(features.detach().to(self.weight).norm(dim=1))
-            step = self._step(self.ranks.gather(unit.detach()), ids, norms)
+            step = self._step(everyone, ids, norms)
             if torch.is_grad_enabled():
                 loss: Tensor = _Differentiable.apply(unit, self.weight, step)
                 return loss

@@ -1,6 +1,6 @@
 """How similar features are to their own and to other identities' rows, as the passes saw it.
 
-The numbers fall out of the pass over the tiles and travel with the loss in its all-reduce: watching
+The numbers fall out of the pass over the tiles and travel with the loss: watching
 them costs no second look at a cosine. With sampled negatives those of the negatives are estimates
 without bias, as the loss is.
 """

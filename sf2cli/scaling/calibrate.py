@@ -20,6 +20,7 @@ import torch.nn.functional as F
 
 from sf2cli.heads.arguments import SGDStep, Targets
 from sf2cli.heads.optimizer import HeadSGD
+from sf2cli.heads.ranks import Ranks
 from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.tiles import row_tiles
 from sf2cli.scaling import contestants
@@ -198,9 +199,10 @@ def _collectives(workload: Workload, device: torch.device) -> tuple[float, float
     few = torch.zeros(2, dtype=torch.float64, device=device)
     latency = _seconds(lambda: dist.all_reduce(few), device)
     size = workload.batch_size * workload.embedding_size
+    ranks = Ranks.of(None)
     mine = torch.zeros(size // workload.nproc, device=device)
     every = torch.zeros(len(mine) * workload.nproc, device=device)
-    gather = _seconds(lambda: dist.all_gather_into_tensor(every, mine), device)
-    scatter = _seconds(lambda: dist.reduce_scatter_tensor(mine, every), device)
+    gather = _seconds(lambda: ranks.gather(mine), device)
+    scatter = _seconds(lambda: ranks.sum_and_scatter(every), device)
     beyond = max((gather + scatter) / 2 - latency, 1e-9)
     return latency, every.numel() * 4 / beyond

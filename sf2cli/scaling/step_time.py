@@ -5,7 +5,7 @@
     update         bytes of weight and momentum, read and written once
     dispatch       Python and its calls, for the step and tile by tile; on a GPU only what the
                    kernels do not hide
-    communication  gathering features and labels, scattering their gradient, sums of scalars
+    communication  gathering features and labels, scattering the features' gradient
 
 Nothing else overlaps, so the parts add up. With sampling all but the communication shrink with
 the rate. The same few lines serve this machine, whose rates are measured, and clusters that are not
@@ -23,8 +23,8 @@ from pydantic import BaseModel, ConfigDict
 
 from sf2cli.scaling.workload import VALUE_BYTES, HeadKind, Workload
 
-# Collectives of few bytes in one step: batch sizes, labels, loss and bias gradient.
-SMALL_COLLECTIVES = 3
+# In one step; labels and scalars travel with the features and their gradient.
+_COLLECTIVES = 2
 # Flop of the head for one feature and one weight value: cosine, and the gradients of both sides.
 FLOP_PER_PRODUCT = 6
 
@@ -37,7 +37,7 @@ class Rates(BaseModel):
         pairs: pairs of a feature and an identity whose loss and gradient are made, a second.
         update: bytes of weight and momentum updated a second, each counted read and written.
         latency: seconds of a collective of a few bytes.
-        link: bytes/s of a large all-gather or reduce-scatter, by the size of the whole.
+        link: bytes/s of a large all-gather or all-to-all, by the size of the whole.
         backbone: seconds of a step of the backbone.
         tile_rows: identities worked on at a time.
         dispatch: seconds of Python and its calls a tile.
@@ -111,7 +111,7 @@ def step_time(
     communication = 0.0
     if workload.nproc > 1:
         sent = 2 * 4 * batch * d + reduced_bytes
-        communication = (2 + SMALL_COLLECTIVES) * rates.latency + sent / rates.link
+        communication = _COLLECTIVES * rates.latency + sent / rates.link
     value = VALUE_BYTES[head.storage]
     moved = value * (2 * (1 + head.momentum) + 3 * rates.is_gpu)
     product = FLOP_PER_PRODUCT * batch * d * rows / rates.product_flops

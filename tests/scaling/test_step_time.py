@@ -53,8 +53,8 @@ def test_ranks_share_the_identities_and_pay_for_talking():
     two = step_time(HeadKind(), 1000, WORKLOAD.model_copy(update={"nproc": 2}), ROUND)
     assert two.product == pytest.approx(one.product / 2)
     assert two.update == pytest.approx(one.update / 2)
-    # Two large collectives of 4,000 bytes and three small ones.
-    assert two.communication == pytest.approx(5 * 0.001 + 8000 / 1e6)
+    # Two collectives of 4,000 bytes.
+    assert two.communication == pytest.approx(2 * 0.001 + 8000 / 1e6)
 
 
 def test_ranks_are_averaged():
