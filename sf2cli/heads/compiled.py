@@ -56,7 +56,7 @@ def load() -> ctypes.CDLL:
     library.sf2_update.argtypes = [ctypes.POINTER(arguments.Update), *[ctypes.c_int] * 2]
     library.sf2_panel.argtypes = [ctypes.c_int]
     if library.sf2_panel(False):
-        library.sf2_one_pass.argtypes = [ctypes.POINTER(arguments.Pass), *[ctypes.c_int] * 3]
+        library.sf2_one_pass.argtypes = [ctypes.POINTER(arguments.Pass), *[ctypes.c_int] * 4]
     return library
 
 

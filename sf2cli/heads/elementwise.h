@@ -101,7 +101,8 @@ inline void fetch(const W* row, int64_t width) {
 // Rows `from` ... `to`: momentum SGD, and back to unit length. `ahead`: ask for rows to come.
 template <typename W, typename G>
 void update(const Update& a, int64_t from, int64_t to, bool ahead) {
-    const words column = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    words column;
+    for (int64_t lane = 0; lane < kLanes; ++lane) column[lane] = static_cast<uint32_t>(lane);
     Buffer<float> next(a.width);
     Buffer<uint32_t> bits(a.width);
     for (int64_t i = from; i < to; ++i) {

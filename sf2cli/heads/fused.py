@@ -3,7 +3,8 @@
 `tiles.shard_pass` calls a library for its products, which knows nothing of the kernels between
 them: rows wait for memory, and tiles have to be large for the calls to be worth it. Here each block
 of 128 rows is multiplied, differentiated and stepped while it is in the second-level cache, and the
-next one is fetched meanwhile (one_pass.h). AVX-512 only; bfloat16 needs its product instruction.
+next one is fetched meanwhile (one_pass.h). AVX2 and AVX-512 only; products in bfloat16 need the
+instruction for them.
 
 A thread sums the features' gradient by itself, so scratch memory grows with batch and threads:
 1.7 MiB a thread at B = 128, d = 512. Where that comes to more than SCRATCH_BYTES the tiles do the
@@ -35,33 +36,37 @@ class Found(NamedTuple):
 
 
 class FusedStep:
-    """The step for rows and products of one type.
+    """The step for rows in float32 or bfloat16.
 
     Attributes:
+        products: the type of the matrix products.
         block_rows: that a thread works on at a time.
         seconds: spent by the last thread, which has the most rows, since this was made, by phase.
 
     Args:
         library: as loaded.
+        products: the type of the matrix products.
         panel: columns of an operand that lie together; as the library has it.
     """
 
-    def __init__(self, library: ctypes.CDLL, panel: int) -> None:
+    def __init__(self, library: ctypes.CDLL, products: torch.dtype, panel: int) -> None:
         self._library = library
+        self.products = products
         self._panel = panel
         self.block_rows: int = library.sf2_block_rows()
         self.seconds = dict.fromkeys(PHASES, 0.0)
 
     @classmethod
-    def of(cls, dtype: torch.dtype, width: int) -> FusedStep | None:
-        """The step for rows of `width` values, None where this machine or their number forbids it.
+    def of(cls, products: torch.dtype, width: int) -> FusedStep | None:
+        """The step with products of that type, float32 or bfloat16, for rows of `width` values;
+        None where this machine or their number forbids it.
 
         Raises:
             BuildError: the library cannot be built here.
         """
         library = compiled.load()
-        panel = library.sf2_panel(dtype == torch.bfloat16)
-        return cls(library, panel) if panel and width % panel == 0 else None
+        panel = library.sf2_panel(products == torch.bfloat16)
+        return cls(library, products, panel) if panel and width % panel == 0 else None
 
     def fits(self, batch: int, width: int) -> bool:
         """Whether a step's scratch memory stays within SCRATCH_BYTES."""
@@ -104,7 +109,7 @@ class FusedStep:
         shape = (len(weight), len(inputs))
         negatives = arguments.negatives((None,) * 6, targets, None, 0, shape, bias, hp)
         update = arguments.update(weight, momentum, None, start, step)
-        found, seconds = self._run(negatives, update, inputs, scaled, hp)
+        found, seconds = self._run(negatives, update, weight.dtype, (inputs, scaled), hp)
         for phase, spent in zip(PHASES, seconds.tolist(), strict=True):
             self.seconds[phase] += spent
         return found
@@ -123,19 +128,20 @@ class FusedStep:
         negatives = arguments.negatives((None,) * 6, targets, None, 0, shape, bias, hp)
         update = arguments.update(weight, None, None, 0, step)
         update.rows = blocks * self.block_rows
-        self._run(negatives, update, inputs, inputs, hp, only_products=True)
+        self._run(negatives, update, weight.dtype, (inputs, inputs), hp, only_products=True)
 
     def _run(
         self,
         negatives: arguments.Negatives,
         update: arguments.Update,
-        inputs: Tensor,
-        scaled: Tensor,
+        rows: torch.dtype,
+        features: tuple[Tensor, Tensor],
         hp: SphereFace2,
         *,
         only_products: bool = False,
     ) -> tuple[Found, Tensor]:
         """What one call found, and its seconds [3] by phase; of the products alone nothing."""
+        inputs, scaled = features
         batch, width = inputs.shape
         threads, padded = torch.get_num_threads(), self._padded(batch)
         operands = [
@@ -150,8 +156,9 @@ class FusedStep:
             *(tensor.data_ptr() for tensor in (*operands, sums, grad_features, seconds)),
             *(threads, padded, only_products),
         )
-        is_bfloat16, full = inputs.dtype == torch.bfloat16, hp.gradient == "full"
-        self._library.sf2_one_pass(ctypes.byref(filled), is_bfloat16, int(hp.t), full)
+        types = (rows == torch.bfloat16, self.products == torch.bfloat16)
+        full = hp.gradient == "full"
+        self._library.sf2_one_pass(ctypes.byref(filled), *types, int(hp.t), full)
         return Found(sums.sum(0), grad_features.sum(0)[:batch]), seconds
 
     def _padded(self, batch: int) -> int:

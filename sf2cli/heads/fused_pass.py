@@ -23,7 +23,7 @@ def fused_pass(
 ) -> ShardLoss:
     """`shard_pass` over every row with `in_place` as its `consume`.
 
-    Arguments as for `shard_pass`; the products are in the type of `weight`.
+    Arguments as for `shard_pass`.
     """
     sums = torch.zeros(7, dtype=torch.float64)
     if not len(weight):
@@ -32,8 +32,8 @@ def fused_pass(
     found = fused(
         weight,
         in_place.momentum,
-        batch.unit.to(weight.dtype),
-        (batch.unit * batch.scale).to(weight.dtype),
+        batch.unit.to(fused.products),
+        (batch.unit * batch.scale).to(fused.products),
         Targets(batch.labels.to(torch.int32), own_grad),
         in_place.start,
         bias,

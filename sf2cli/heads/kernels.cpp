@@ -5,7 +5,8 @@
 
 #include "elementwise.h"
 
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__))
+#define SF2_ONE_PASS
 #include "one_pass.h"
 #endif
 
@@ -48,25 +49,31 @@ void sf2_update(const Update* a, int weight_is_bfloat16, int grad_is_bfloat16) {
 int sf2_panel([[maybe_unused]] int is_bfloat16) {
 #if defined(__AVX512BF16__)
     return kPanel;
-#elif defined(__AVX512F__)
+#elif defined(SF2_ONE_PASS)
     return is_bfloat16 ? 0 : kPanel;
 #else
     return 0;
 #endif
 }
 
-#if defined(__AVX512F__)
+#if defined(SF2_ONE_PASS)
 // The rows that a thread works on at a time.
 int sf2_block_rows() { return kBlock; }
 
-void sf2_one_pass(const Pass* pass, [[maybe_unused]] int is_bfloat16, int t, int full) {
+void sf2_one_pass(
+    const Pass* pass, int rows_are_bfloat16, [[maybe_unused]] int products_are_bfloat16, int t,
+    int full) {
 #if defined(__AVX512BF16__)
-    if (is_bfloat16) {
-        one_pass<bfloat16>(*pass, choose_negatives<float, bfloat16>(t, full));
+    if (products_are_bfloat16) {
+        const auto negatives = choose_negatives<float, bfloat16>(t, full);
+        rows_are_bfloat16 ? one_pass<bfloat16, bfloat16>(*pass, negatives)
+                          : one_pass<float, bfloat16>(*pass, negatives);
         return;
     }
 #endif
-    one_pass<float>(*pass, choose_negatives<float, float>(t, full));
+    const auto negatives = choose_negatives<float, float>(t, full);
+    rows_are_bfloat16 ? one_pass<bfloat16, float>(*pass, negatives)
+                      : one_pass<float, float>(*pass, negatives);
 }
 #endif
 }

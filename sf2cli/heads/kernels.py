@@ -186,6 +186,6 @@ def choose_kernels(
     if not {dtype, products} <= _COMPILED_DTYPES or hp.t not in _COMPILED_EXPONENTS:
         return TorchKernels()
     try:
-        return CppKernels(FusedStep.of(dtype, width) if dtype == products else None)
+        return CppKernels(FusedStep.of(products, width))
     except compiled.BuildError as failure:
         return TorchKernels(f"torch, slow: {failure}")

@@ -1,4 +1,5 @@
-// Sixteen values at a time, in one register or, where registers are narrower, in several.
+// Several values at a time: as many as one AVX-512 register holds, or one of AVX2, which other
+// processors' registers hold in two.
 //
 // The compiler's own vector types: of plain loops it would keep the running sums in memory.
 
@@ -10,24 +11,28 @@
 
 namespace {
 
+#if defined(__AVX512F__)
 constexpr int64_t kLanes = 16;
-typedef float floats __attribute__((vector_size(64)));
-typedef int32_t ints __attribute__((vector_size(64)));
-typedef uint32_t words __attribute__((vector_size(64)));
-typedef uint16_t halves __attribute__((vector_size(32)));
+#else
+constexpr int64_t kLanes = 8;
+#endif
+typedef float floats __attribute__((vector_size(4 * kLanes)));
+typedef int32_t ints __attribute__((vector_size(4 * kLanes)));
+typedef uint32_t words __attribute__((vector_size(4 * kLanes)));
+typedef uint16_t halves __attribute__((vector_size(2 * kLanes)));
 using bfloat16 = uint16_t;
 
 // As many values as there are, or a number that is known when compiling, for speed.
-using Sixteen = std::integral_constant<int64_t, kLanes>;
+using AllLanes = std::integral_constant<int64_t, kLanes>;
 
 template <typename F>
 inline void in_lanes(int64_t width, F work) {
     const int64_t whole = width / kLanes * kLanes;
-    for (int64_t j = 0; j < whole; j += kLanes) work(j, Sixteen());
+    for (int64_t j = 0; j < whole; j += kLanes) work(j, AllLanes());
     if (whole < width) work(whole, width - whole);
 }
 
-// `count` values from memory; what is missing to sixteen is 0.
+// `count` values from memory; what is missing to kLanes is 0.
 template <typename V, typename X, typename N>
 inline V load_as(const X* from, N count) {
     V values{};

@@ -17,7 +17,8 @@ namespace {
 struct Pass {
     Negatives negatives;    // cos, grad and the sums are the pass's own
     Update update;          // grad is the pass's own
-    const void* inputs;     // unit features [B, d] as a right operand that is summed over d
+    const void* inputs;     // unit features [B, d] as a right operand that is summed over d; like
+                            // scaled, of the products' type
     const void* scaled;     // features times the loss's scale, summed over the batch
     double* sums;           // [threads][4]
     double* grad_features;  // [threads][padded batch][d]
@@ -30,7 +31,7 @@ struct Pass {
 constexpr int64_t kBlock = 128;  // rows; a multiple of kRows
 constexpr int64_t kBlocksASum = 64;  // whose feature gradients are summed in float
 
-template <typename W>
+template <typename P>
 struct Unit;
 template <>
 struct Unit<float> {
@@ -43,10 +44,11 @@ struct Unit<bfloat16> {
     static constexpr int64_t kValues = 2;
 };
 
-template <typename W>
+// Rows of type W in blocks, their products taken in type P.
+template <typename W, typename P>
 class Block {
-    using U = typename Unit<W>::type;
-    static constexpr int64_t kValues = Unit<W>::kValues;
+    using U = typename Unit<P>::type;
+    static constexpr int64_t kValues = Unit<P>::kValues;
 
   public:
     Block(const Pass& pass, NegativesOfRows negatives, double* sums, double* grad_features)
@@ -59,11 +61,7 @@ class Block {
     void step(int64_t first, int64_t rows) {
         const auto began = std::chrono::steady_clock::now();
         W* weight = static_cast<W*>(pass_.update.weight) + first * width_;
-        const W* operand = weight;
-        if (rows % kRows) {  // The products read whole groups of rows.
-            std::copy_n(weight, rows * width_, rows_.data());
-            operand = rows_.data();
-        }
+        const P* operand = as_operand(weight, rows);
         cosines(operand, weight, first, rows);
         const auto multiplied = std::chrono::steady_clock::now();
         if (!pass_.only_products) logit_gradients(first, rows);
@@ -94,7 +92,21 @@ class Block {
     }
 
   private:
-    void cosines(const W* operand, const W* weight, int64_t first, int64_t rows) {
+    // Copied where the types differ, and where the products, which read whole groups of rows, would
+    // read beyond the last.
+    const P* as_operand(const W* weight, int64_t rows) {
+        if constexpr (std::is_same_v<W, P>) {
+            if (rows % kRows == 0) return weight;
+            std::copy_n(weight, rows * width_, rows_.data());
+        } else {
+            in_lanes(rows * width_, [&](int64_t j, auto count) {
+                store_nearest(load(weight + j, count), rows_.data() + j, count);
+            });
+        }
+        return rows_.data();
+    }
+
+    void cosines(const P* operand, const W* weight, int64_t first, int64_t rows) {
         const int64_t panels = padded_ / kPanel, depth = width_ / kValues;
         const int64_t lines = pass_.only_products
             ? 0 : kRows * width_ * static_cast<int64_t>(sizeof(W)) / 64;
@@ -132,7 +144,7 @@ class Block {
             for (int64_t i = 0; i < rows; ++i) sums_[kind] += of_row_[kind * kBlock + i];
     }
 
-    void feature_gradients(const W* operand, int64_t rows) {
+    void feature_gradients(const P* operand, int64_t rows) {
         const int64_t depth = (rows + kValues - 1) / kValues;
         pack_rows(operand, rows, width_, panels_.data());
         const U* left = by_row(rows);
@@ -150,7 +162,7 @@ class Block {
         if constexpr (kValues == 1) {
             return grad_.data();
         } else {
-            if (rows % 2) std::fill_n(grad_.data() + rows * padded_, padded_, W{});
+            if (rows % 2) std::fill_n(grad_.data() + rows * padded_, padded_, P{});
             for (int64_t i = 0; i < rows; i += 2)
                 for (int64_t j = 0; j < padded_; ++j)
                     pairs_[i / 2 * padded_ + j] = grad_[i * padded_ + j]
@@ -182,22 +194,22 @@ class Block {
     double* sums_;
     double* total_;
     int64_t width_, padded_, blocks_ = 0;
-    Buffer<W> rows_;
+    Buffer<P> rows_;
     Buffer<float> cos_;
-    Buffer<W> grad_;
+    Buffer<P> grad_;
     Buffer<U> pairs_, panels_;
     Buffer<float> grad_rows_, grad_features_, of_row_;
 };
 
 // Each thread takes blocks that follow each other, so that none is passed from cache to cache.
-template <typename W>
+template <typename W, typename P>
 void one_pass(const Pass& pass, NegativesOfRows negatives) {
 #pragma omp parallel num_threads(pass.threads)
     {
         // Fewer may come than were asked for: within another region, or by OMP_THREAD_LIMIT.
         const int64_t thread = omp_get_thread_num(), threads = omp_get_num_threads();
         const int64_t rows = pass.update.rows, blocks = (rows + kBlock - 1) / kBlock;
-        Block<W> block(
+        Block<W, P> block(
             pass, negatives, pass.sums + 4 * thread,
             pass.grad_features + thread * pass.padded * pass.update.width);
         for (int64_t b = blocks * thread / threads; b < blocks * (thread + 1) / threads; ++b) {

@@ -15,7 +15,20 @@
 namespace {
 
 // A microkernel's part of the product: as many sums as registers hold and the adders keep busy.
-constexpr int64_t kRows = 8, kVectors = 2, kPanel = kVectors * kLanes;
+#if defined(__AVX512F__)
+constexpr int64_t kRows = 8, kVectors = 2;
+#else
+constexpr int64_t kRows = 4, kVectors = 2;
+#endif
+constexpr int64_t kPanel = kVectors * kLanes;
+
+// Of AVX2 the compiler would load the right operand anew for each row, more than a core can load.
+inline floats kept(floats values) {
+#if !defined(__AVX512F__)
+    asm("" : "+x"(values));
+#endif
+    return values;
+}
 
 inline floats multiply_add(floats sum, float left, floats right) { return sum + left * right; }
 #if defined(__AVX512BF16__)
@@ -49,7 +62,7 @@ inline void multiply(
     const auto add = [&](int64_t k) {
         floats right[kVectors];
         for (int64_t n = 0; n < kVectors; ++n)
-            right[n] = load_as<floats>(panel + k * kPanel + n * kLanes, Sixteen());
+            right[n] = kept(load_as<floats>(panel + k * kPanel + n * kLanes, AllLanes()));
         for (int64_t m = 0; m < kRows; ++m) {
             // Copied, for a pair of bfloat16 is no object of type U.
             U value;
@@ -75,14 +88,14 @@ inline void multiply(
 inline void store_sums(const floats (&sums)[kRows][kVectors], float* to, int64_t stride) {
     for (int64_t m = 0; m < kRows; ++m)
         for (int64_t n = 0; n < kVectors; ++n)
-            store_nearest(sums[m][n], to + m * stride + n * kLanes, Sixteen());
+            store_nearest(sums[m][n], to + m * stride + n * kLanes, AllLanes());
 }
 
 inline void add_sums(const floats (&sums)[kRows][kVectors], float* to, int64_t stride) {
     for (int64_t m = 0; m < kRows; ++m)
         for (int64_t n = 0; n < kVectors; ++n) {
             float* place = to + m * stride + n * kLanes;
-            store_nearest(load(place, Sixteen()) + sums[m][n], place, Sixteen());
+            store_nearest(load(place, AllLanes()) + sums[m][n], place, AllLanes());
         }
 }
 
@@ -103,11 +116,11 @@ inline void pack_rows(const bfloat16* from, int64_t rows, int64_t width, uint32_
             const bfloat16* even = from + 2 * pair * width + panel * kPanel;
             uint32_t* place = to + (panel * pairs + pair) * kPanel;
             for (int64_t n = 0; n < kPanel; n += kLanes) {
-                words low = __builtin_convertvector(load_as<halves>(even + n, Sixteen()), words);
+                words low = __builtin_convertvector(load_as<halves>(even + n, AllLanes()), words);
                 words high{};
                 if (2 * pair + 1 < rows)
                     high = __builtin_convertvector(
-                        load_as<halves>(even + width + n, Sixteen()), words);
+                        load_as<halves>(even + width + n, AllLanes()), words);
                 words both = low | (high << 16);
                 std::memcpy(place + n, &both, sizeof both);
             }

@@ -6,15 +6,21 @@ import os
 import socket
 from collections import defaultdict
 
+import torch
 import torch.distributed as dist
 
 from sf2cli import console
 from sf2cli.data.loader import TrainLoader
 from sf2cli.data.packed import PackedSet
+from sf2cli.heads.precision import slowdown
 from sf2cli.heads.sharded_softmax import ShardedSoftmaxHead
 from sf2cli.training.engine import TrainingEngine
+from sf2cli.training.forward import AUTOCAST_DTYPES
 from sf2cli.training.restore import Settings, Start
 from sf2cli.training.world import World
+
+# Products alone do not make a step: a precision that is a little slower is not worth a word.
+_SLOW = 1.5
 
 
 def tell_origin(start: Start, total: int, resume: bool) -> None:
@@ -35,6 +41,21 @@ def tell_run(start: Start, settings: Settings, loader: TrainLoader) -> None:
         f" {dist.get_world_size()} rank(s), ZeRO"
         f" {ds_config.get('zero_optimization', {}).get('stage', 0)}, {recipe.precision};"
         f" {_describe(start.engine)}"
+    )
+    if (slow := slow_precision(recipe.precision, start.engine.head.weight.device)) is not None:
+        console.warn(slow)
+
+
+def slow_precision(precision: str, device: torch.device) -> str | None:
+    """What to tell where `device` has no fast products of that precision."""
+    if precision not in AUTOCAST_DTYPES:
+        return None
+    times = slowdown(AUTOCAST_DTYPES[precision], device)
+    if times < _SLOW:
+        return None
+    return (
+        f"precision {precision}: matrix products take {times:.3g} times as long as in fp32 on this"
+        " machine; precision fp32 is likely faster"
     )
 
 

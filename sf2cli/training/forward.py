@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def _replace_forward(module: nn.Module, forward: Callable[..., Any]) -> None:
@@ -32,8 +32,8 @@ def run_in(module: nn.Module, precision: str, device: torch.device) -> None:
     It is not DeepSpeed's autocast, which knows bf16's needs only: its fp16 would scale and skip on
     each rank by itself, without the head.
     """
-    if precision in _DTYPES:
-        cast = torch.autocast(device.type, _DTYPES[precision])
+    if precision in AUTOCAST_DTYPES:
+        cast = torch.autocast(device.type, AUTOCAST_DTYPES[precision])
         _replace_forward(module, cast(module.forward))
 
 

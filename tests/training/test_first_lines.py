@@ -1,9 +1,10 @@
-"""Loader processes are counted for a host, whatever ranks share it."""
+"""What is told before the first step: more loader processes than cores, a slow precision."""
 
 import pytest
 import torch
 
-from sf2cli.training.first_lines import crowding
+from sf2cli.training import first_lines
+from sf2cli.training.first_lines import crowding, slow_precision
 from sf2cli.training.world import World
 
 
@@ -43,3 +44,19 @@ def test_more_loader_processes_than_cores(world, workers, told):
     said = crowding(world, workers)
     assert (said is None) == (told is None)
     assert said is None or told in said
+
+
+@pytest.mark.parametrize(
+    ("precision", "times", "told"),
+    [
+        ("bf16", 9.96, "precision bf16: matrix products take 9.96 times as long as in fp32"),
+        ("fp16", 2.0, "precision fp16: matrix products take 2 times as long"),
+        ("bf16", 1.1, None),
+        ("fp32", 9.0, None),
+    ],
+)
+def test_a_precision_that_the_machine_is_slow_at(monkeypatch, precision, times, told):
+    monkeypatch.setattr(first_lines, "slowdown", lambda dtype, device: times)
+    said = slow_precision(precision, torch.device("cpu"))
+    assert (said is None) == (told is None)
+    assert said is None or said.startswith(told)
