@@ -114,11 +114,11 @@ class Run:
         self, start: Start, watched: Watched, loader: TrainLoader, resume: bool, held: ExitStack
     ) -> MetricsFile:
         tell_origin(start, self.settings.total_steps, resume)
+        begun = start.checkpoint is not None
         changes: dict[str, str] = {}
         if resume:
-            begun = start.checkpoint is not None
             changes = recipe_changes(self.folder.recipe, self.recipe, begun=begun)
-        elif (aside := self.folder.set_aside()) is not None:
+        if not begun and (aside := self.folder.set_aside(resume=resume)) is not None:
             console.info(f"what a run without a checkpoint left here is now in {aside}")
         if changes:
             console.info(f"from here on with {', '.join(changes.values())}")

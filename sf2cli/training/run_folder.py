@@ -94,13 +94,17 @@ class RunFolder:
             raise self._unread(failure) from None
         return [n for n in names if n not in kept and not n.startswith((".", _ASIDE))]
 
-    def set_aside(self) -> Path | None:
+    def set_aside(self, *, resume: bool) -> Path | None:
         """Move what a run left that ended before its first checkpoint; where to, if it had steps.
+
+        Args:
+            resume: whether it is asked to go on, and so may have made more than that.
 
         Raises:
             Sf2Error: there is more, or the folder cannot be written to.
         """
-        self.require_no_results()
+        if not resume:
+            self.require_no_results()
         if not self.metrics.exists() or self.metrics.stat().st_size == 0:
             return None
         number = next(n for n in count(1) if not (self.path / f"{_ASIDE}{n}").exists())

@@ -304,8 +304,9 @@ def test_weights_that_are_no_numbers_are_neither_saved_nor_a_model(place):
     assert not files_below(place / "last" / "checkpoints")
 
 
-def test_a_run_that_ended_before_its_first_checkpoint_can_be_begun_again(place):
-    run, line = place / "again", (*TRAIN, "--out", "again")
+@pytest.mark.parametrize("resume", [(), ("--resume",)])
+def test_a_run_that_ended_before_its_first_checkpoint_can_be_begun_again(place, resume):
+    run, line = place / f"again{len(resume)}", (*TRAIN, "--out", f"again{len(resume)}")
     assert sf2(*line, "--set", "optimizer.lr=1e30", cwd=place).code == 1
     # As a kill leaves them while the first checkpoint is on its way.
     (run / "checkpoints" / ".step-00000004-partial").mkdir(parents=True)
@@ -313,9 +314,11 @@ def test_a_run_that_ended_before_its_first_checkpoint_can_be_begun_again(place):
     (run / "notes.txt").write_text("lr too high")
     left = {name: (run / name).read_bytes() for name in ("metrics.jsonl", "recipe.yaml", "ds.json")}
     assert left["metrics.jsonl"]
-    done = sf2(*line, cwd=place)
+    done = sf2(*line, *resume, cwd=place)
     assert done.code == 0, done.err
-    assert done.err.startswith("what a run without a checkpoint left here is now in again/ended-1")
+    told = f"what a run without a checkpoint left here is now in {run.name}/ended-1"
+    assert told in done.err.splitlines()
+    assert ("no checkpoint was written yet: starting over" in done.err) == bool(resume)
     assert {name: (run / "ended-1" / name).read_bytes() for name in left} == left
     assert (run / "ended-1" / "tensorboard").is_dir()
     assert (run / "notes.txt").exists()
@@ -323,7 +326,7 @@ def test_a_run_that_ended_before_its_first_checkpoint_can_be_begun_again(place):
     # Now there is something to lose.
     refused = sf2(*line, cwd=place)
     assert refused.code == 1
-    assert "again holds a run already" in refused.err
+    assert f"{run.name} holds a run already" in refused.err
 
 
 def test_two_runs_do_not_share_a_folder(place):
