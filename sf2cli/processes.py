@@ -26,8 +26,12 @@ def ended_by_ctrl_c() -> Iterator[None]:
     """Within the block Ctrl-C ends the process at once, with status 130, and cleans nothing up.
 
     For imports of C++: one that is interrupted by an exception aborts, with a message of its own.
-    A Ctrl-C that was held back until now counts, and none is held back from here on.
+    A Ctrl-C that was held back until now counts, and none is held back from here on. Where Ctrl-C
+    is ignored, as in a shell's background, it stays so.
     """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        yield
+        return
 
     def end(_number: int, _frame: FrameType | None) -> None:
         console.error("interrupted")

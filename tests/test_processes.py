@@ -27,3 +27,9 @@ def test_ctrl_c_within_an_import_ends_the_process():
     held = "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})\nos.kill(os.getpid(), 2)"
     assert imported("pass", held) == (130, "", "error: interrupted\n")
     assert imported("pass") == (0, "imported\n", "")
+
+
+def test_a_ctrl_c_that_is_ignored_stays_so():
+    ignored = "signal.signal(signal.SIGINT, signal.SIG_IGN)"
+    sent = f"os.kill(os.getpid(), {signal.SIGINT:d})"
+    assert imported(sent, ignored) == (0, "imported\n", "")

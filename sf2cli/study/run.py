@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+import torch
+
 from sf2cli import console
 from sf2cli.errors import Sf2Error
 from sf2cli.files import replace_file
@@ -22,6 +24,7 @@ from sf2cli.study.jobs import Job, changes, is_done, plan, result
 from sf2cli.study.spec import Study, load_study
 from sf2cli.study.table import Results, tables
 from sf2cli.study.write import write_report
+from sf2cli.training.forward import slow_precision
 from sf2cli.training.lock import locked
 
 _POLL_S = 0.1
@@ -82,6 +85,11 @@ def _do(
     if todo and len(todo) < len(planned):
         done = len(planned) - len(todo)
         console.info(f"{done} {'run is' if done == 1 else 'runs are'} there already")
+    # A device of CUDA is left to the runs.
+    precisions = set() if torch.cuda.is_available() else {job.recipe.precision for job in todo}
+    for precision in sorted(precisions):
+        if (slow := slow_precision(precision, torch.device("cpu"))) is not None:
+            console.warn(slow)
     if todo:
         with console.progress(f"study {study.name}", len(todo), "runs") as line:
             for job, failure in _each(todo, study, jobs):

@@ -22,6 +22,7 @@ from sf2cli.backbones.registry import build_backbone
 from sf2cli.backbones.saved import Preprocessing, normalise
 from sf2cli.errors import Sf2Error
 from sf2cli.heads.optimizer import HeadSGD
+from sf2cli.heads.sharded import ShardedHead
 from sf2cli.heads.tiles import phase
 from sf2cli.recipe import Recipe
 from sf2cli.training.deepspeed_engine import build_deepspeed
@@ -113,6 +114,12 @@ class TrainingEngine:
     def backbone(self) -> nn.Module:
         module: nn.Module = self.deepspeed.module
         return module
+
+    @property
+    def head_in_one_call(self) -> bool:
+        """Whether one compiled call takes the head's whole step; see `heads.fused`."""
+        head, batch = self.head, self._recipe.batch_size
+        return isinstance(head, ShardedHead) and not self._together and bool(head.fused(batch))
 
     @property
     def skipped(self) -> bool:

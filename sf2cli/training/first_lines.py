@@ -6,21 +6,16 @@ import os
 import socket
 from collections import defaultdict
 
-import torch
 import torch.distributed as dist
 
 from sf2cli import console
 from sf2cli.data.loader import TrainLoader
 from sf2cli.data.packed import PackedSet
-from sf2cli.heads.precision import slowdown
 from sf2cli.heads.sharded_softmax import ShardedSoftmaxHead
 from sf2cli.training.engine import TrainingEngine
-from sf2cli.training.forward import AUTOCAST_DTYPES
+from sf2cli.training.forward import slow_precision
 from sf2cli.training.restore import Settings, Start
 from sf2cli.training.world import World
-
-# Products alone do not make a step: a precision that is a little slower is not worth a word.
-_SLOW = 1.5
 
 
 def tell_origin(start: Start, total: int, resume: bool) -> None:
@@ -44,19 +39,6 @@ def tell_run(start: Start, settings: Settings, loader: TrainLoader) -> None:
     )
     if (slow := slow_precision(recipe.precision, start.engine.head.weight.device)) is not None:
         console.warn(slow)
-
-
-def slow_precision(precision: str, device: torch.device) -> str | None:
-    """What to tell where `device` has no fast products of that precision."""
-    if precision not in AUTOCAST_DTYPES:
-        return None
-    times = slowdown(AUTOCAST_DTYPES[precision], device)
-    if times < _SLOW:
-        return None
-    return (
-        f"precision {precision}: matrix products take {times:.3g} times as long as in fp32 on this"
-        " machine; precision fp32 is likely faster"
-    )
 
 
 def crowding(world: World, workers: int) -> str | None:
@@ -98,8 +80,6 @@ def _describe(engine: TrainingEngine) -> str:
         return f"head: {head.hp.kind}, {several}{classes} classes"
     rows, products = (str(x).removeprefix("torch.") for x in (head.weight.dtype, head.products))
     negatives = "all" if head.negatives == 1 else f"{head.negatives:.3g} of the"
+    kernels = head.kernels.name + (" in one call" if engine.head_in_one_call else "")
     grows = str(engine.head_schedule) or "r and m constant"
-    return (
-        f"head: {rows} rows, {products} products, {head.kernels.name}, {negatives} negatives,"
-        f" {grows}"
-    )
+    return f"head: {rows} rows, {products} products, {kernels}, {negatives} negatives, {grows}"

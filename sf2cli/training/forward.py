@@ -17,9 +17,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from sf2cli.heads.precision import slowdown
+
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+# Products alone do not make a step: a precision that is a little slower is not worth a word.
+_SLOW = 1.5
 
 
 def _replace_forward(module: nn.Module, forward: Callable[..., Any]) -> None:
@@ -32,9 +36,22 @@ def run_in(module: nn.Module, precision: str, device: torch.device) -> None:
     It is not DeepSpeed's autocast, which knows bf16's needs only: its fp16 would scale and skip on
     each rank by itself, without the head.
     """
-    if precision in AUTOCAST_DTYPES:
-        cast = torch.autocast(device.type, AUTOCAST_DTYPES[precision])
+    if precision in _DTYPES:
+        cast = torch.autocast(device.type, _DTYPES[precision])
         _replace_forward(module, cast(module.forward))
+
+
+def slow_precision(precision: str, device: torch.device) -> str | None:
+    """What to tell where `device` has no fast products of that precision."""
+    if precision not in _DTYPES:
+        return None
+    times = slowdown(_DTYPES[precision], device)
+    if times < _SLOW:
+        return None
+    return (
+        f"precision {precision}: matrix products take {times:.3g} times as long as in fp32 on this"
+        " machine; precision fp32 is likely faster"
+    )
 
 
 def compile_forward(module: nn.Module) -> None:

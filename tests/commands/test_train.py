@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from sf2cli.backbones.saved import load_model
+from sf2cli.heads.fused import FusedStep
 from sf2cli.recipe import ScheduleRecipe
 from sf2cli.training.schedule import lr_factor
 from tests.command import sf2, sf2_ranks
@@ -72,7 +74,8 @@ def test_nproc_trains_and_prints_the_summary(nproc_run):
     assert [line["step"] for line in metrics_of(run)] == [*range(1, STEPS + 1)]
     first, last, saved = done.stderr.splitlines()
     assert "5 identities, 30 images, 4 steps of 8 on 2 rank(s), ZeRO 1, fp32; head: f" in first
-    assert "float32 rows, float32 products, " in first
+    kernels = "c++ in one call" if FusedStep.of(torch.float32, 32) else "c++"
+    assert f"float32 rows, float32 products, {kernels}, all negatives" in first
     assert first.endswith("all negatives, r 10 to 40 over 2 steps")
     assert last.startswith(f"train: {STEPS}/{STEPS} steps")
     assert saved.startswith(f"checkpoint: step {STEPS}, ")

@@ -6,12 +6,15 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 import yaml
 
+from sf2cli.study import run
 from sf2cli.study.spec import load_study
+from sf2cli.training import forward
 from tests.command import running, sf2
 from tests.pictures import noise, stored, write_set
 from tests.training.small import CONFIGS, write_place
@@ -118,6 +121,18 @@ def test_what_is_wrong_is_said_before_the_first_run(place, tmp_path, changes, me
     found = sf2("study", "early.yaml", "--out", tmp_path / "out", cwd=place)
     assert (found.code, message in found.err) == (1, True), found.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_precision_that_the_machine_is_slow_at_is_told_once(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(forward, "slowdown", lambda dtype, device: 9.0)
+    monkeypatch.setattr(run, "_each", lambda *_: iter(()))
+    loss = {name: {**fields, "precision": "bf16"} for name, fields in STUDY["axes"]["loss"].items()}
+    slow = {**STUDY, "name": "slow", "axes": {"loss": loss}}
+    (place / "slow.yaml").write_text(yaml.safe_dump(slow, sort_keys=False))
+    run.run_study(Path("slow.yaml"), None, 1, [])
+    told = capsys.readouterr().err
+    assert told.count("precision bf16: matrix products take 9 times as long as in fp32") == 1
 
 
 def test_a_run_that_fails_is_named_and_the_others_are_kept(place, done):

@@ -15,7 +15,7 @@ RECIPE = f"""
 name: tiny
 batch_size: {BATCH}
 data: {{shards: set, image_size: 16, channels: 1}}
-backbone: {{name: sfnet4_bn, embedding_size: 8}}
+backbone: {{name: sfnet4_bn, embedding_size: 32}}
 optimizer: {{lr: 0.01}}
 schedule: {{steps: {STEPS}}}
 """

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from sf2cli.training import first_lines
-from sf2cli.training.first_lines import crowding, slow_precision
+from sf2cli.training import forward
+from sf2cli.training.first_lines import crowding
+from sf2cli.training.forward import slow_precision
 from sf2cli.training.world import World
 
 
@@ -56,7 +57,7 @@ def test_more_loader_processes_than_cores(world, workers, told):
     ],
 )
 def test_a_precision_that_the_machine_is_slow_at(monkeypatch, precision, times, told):
-    monkeypatch.setattr(first_lines, "slowdown", lambda dtype, device: times)
+    monkeypatch.setattr(forward, "slowdown", lambda dtype, device: times)
     said = slow_precision(precision, torch.device("cpu"))
     assert (said is None) == (told is None)
     assert said is None or said.startswith(told)
