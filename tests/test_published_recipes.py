@@ -9,6 +9,7 @@ import torch
 from sf2cli.recipe import load_recipe
 from sf2cli.training.ds_config import fill_ds_config, load_ds_config
 from sf2cli.training.engine import TrainingEngine, new_backbone
+from sf2cli.training.forward import slow_precision
 from sf2cli.training.world import World
 from tests.command import sf2
 from tests.pictures import noise, stored, write_set
@@ -74,7 +75,11 @@ def _take_steps():
     """The losses of the first steps by each recipe and its DeepSpeed file."""
     losses = {}
     for path in RECIPES:
-        recipe = load_recipe(path, (*SHORT, *(() if path.stem in WHOLE else SLIM)))
+        settings = (*SHORT, *(() if path.stem in WHOLE else SLIM))
+        recipe = load_recipe(path, settings)
+        if slow_precision(recipe.precision, torch.device("cpu")) is not None:
+            # Of minutes a step, on a processor without products of that kind.
+            recipe = load_recipe(path, (*settings, "precision=fp32"))
         config = fill_ds_config(load_ds_config(ds_file(path)), recipe, 1, None)
         world = World(0, 1, torch.device("cpu"))
         engine = TrainingEngine(recipe, new_backbone(recipe), config, world, IDENTITIES, STEPS)

@@ -51,7 +51,7 @@ def is_only_sf2(text: str) -> bool:
     """Whether a good run printed its kinds of lines and nothing of DeepSpeed's or torch's."""
     ours = (f"{IDENTITIES} identities, ", "train: ", "checkpoint: ", f"{STEPS} steps, ", "model: ")
     # Where a processor is slow at it, which is the machine's to say.
-    ours += ("warning: precision bf16: ",)
+    ours += ("warning: precision ",)
     return all(line.startswith(ours) for line in text.splitlines())
 
 

@@ -24,7 +24,7 @@ from sf2cli.errors import Sf2Error
 
 # Labels are float32: above this, neighbours share a value.
 EXACT = 2**24
-_BATCH = 4096
+_BATCH = 256
 
 
 class _Table(NamedTuple):
