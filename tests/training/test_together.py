@@ -77,9 +77,9 @@ def check(trained, start, expected, atol=1e-5):
 
 def test_one_norm_clips_backbone_and_head_under_every_stage(trained):
     expected = plain_torch(clipping=CLIPPING)
-    # Where the processor has no AVX-512, one weight of 294,912 is 1.2e-5 off.
+    # Without AVX-512 one weight of 294,912 is 1.2e-5 off.
     check(trained, "clipping, ZeRO", expected, atol=2e-5)
-    check(trained, "offload and clipping", expected)
+    check(trained, "offload and clipping", expected, atol=2e-5)
 
 
 def test_clipping_acts_on_what_was_accumulated(trained):
